@@ -1,0 +1,3 @@
+"""pacs-operator: runs, segments and attacks picture archives (PACS) on Kubernetes."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""The sidecar beside gate, Orthanc and PostgreSQL: keys in memory, live configuration, health."""

@@ -1,0 +1,175 @@
+"""``PacsArchive``: what the platform team writes."""
+
+from typing import Annotated, Literal, Self
+from zoneinfo import available_timezones
+
+from pydantic import Field, model_validator
+
+from pacs_operator.domain.errors import InvalidSpecError
+from pacs_operator.domain.identifiers import check_ae_title, check_disjoint
+from pacs_operator.domain.model import Model
+from pacs_operator.domain.peer import Right
+
+Quantity = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class ReleaseRef(Model):
+    """Which tested set of image digests the archive runs."""
+
+    catalog: Annotated[str, Field(min_length=1, max_length=63)]
+    version: Annotated[str, Field(min_length=1, max_length=63)]
+
+
+class Bootstrap(Model):
+    """Where the archive's data come from."""
+
+    mode: Literal["New", "Adopt"] = "New"
+    lineage_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(None, alias="lineageID")
+
+
+class Dicom(Model):
+    """How the archive is called in DICOM."""
+
+    ae_title: str
+
+
+class PeerBounds(Model):
+    """Which namespaces may bind peers, and the most they may ask for."""
+
+    namespace_selector: "LabelSelector"
+    allowed_cidrs: Annotated[list[str], Field(min_length=1, max_length=32, alias="allowedCIDRs")]
+    max_rights: Annotated[list[Right], Field(min_length=1, max_length=7)]
+
+
+class LabelSelector(Model):
+    """Equality-based namespace selector; never empty, since an empty one selects everything."""
+
+    match_labels: Annotated[dict[str, str], Field(min_length=1, max_length=8)]
+
+
+class Storage(Model):
+    """The volume that holds the images."""
+
+    size_gi: Quantity
+    storage_class_name: Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class Database(Storage):
+    """The index; ``Managed`` is a PostgreSQL that the operator runs."""
+
+    mode: Literal["Managed"]
+
+
+class Encryption(Model):
+    """Encryption of the images at rest; ``None`` needs a reason, which is shown in the status."""
+
+    mode: Literal["None"]
+    reason: Annotated[str, Field(min_length=10, max_length=256)]
+
+
+class GateService(Model):
+    """How modalities reach the gate."""
+
+    type: Literal["NodePort", "LoadBalancer"]
+    node_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    load_balancer_class: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    annotations: Annotated[dict[str, str], Field(max_length=32)] = {}
+
+
+class Gate(Model):
+    """The DICOM gate."""
+
+    service: GateService
+    replicas: Annotated[int, Field(ge=1, le=10)] = 2
+    max_associations: Annotated[int, Field(ge=1, le=512)] = 64
+
+
+class VaultRef(Model):
+    """Vault for this archive, where it differs from the operator's own settings."""
+
+    address: Annotated[str, Field(pattern=r"^https://[^\s/]+(:[0-9]+)?$", max_length=253)]
+    ca_pem: Annotated[str, Field(max_length=32768)]
+    auth_path: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_/-]+$", max_length=128)]
+    audience: Annotated[str, Field(min_length=1, max_length=253)]
+    cidrs: Annotated[list[str], Field(min_length=1, max_length=16, alias="cidrs")]
+
+
+class Resources(Model):
+    """Processor and memory of one component; requests equal limits for memory."""
+
+    cpu_milli: Annotated[int, Field(ge=10, le=64_000)] | None = None
+    memory_mi: Annotated[int, Field(ge=64, le=1_048_576)] | None = None
+
+
+class Toleration(Model):
+    """As in a pod."""
+
+    key: Annotated[str, Field(max_length=317)] | None = None
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: Annotated[str, Field(max_length=63)] | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+
+
+class Scheduling(Model):
+    """Where and with how much the archive's pods run."""
+
+    node_selector: Annotated[dict[str, str], Field(max_length=16)] = {}
+    tolerations: Annotated[list[Toleration], Field(max_length=16)] = []
+    priority_class_name: Annotated[str, Field(max_length=253)] | None = None
+    image_pull_secrets: Annotated[list[str], Field(max_length=8)] = []
+    gate: Resources = Resources()
+    orthanc: Resources = Resources()
+    database: Resources = Resources()
+
+
+class Conformance(Model):
+    """When the conformance pod runs, beside creation and every change."""
+
+    schedule: Annotated[str, Field(max_length=64)] = "17 */6 * * *"
+    time_zone: Annotated[str, Field(max_length=64)] = "Etc/UTC"
+    suspend: bool = False
+
+
+class ArchiveSpec(Model):
+    """``PacsArchive.spec``."""
+
+    suspend: bool = False
+    release: ReleaseRef
+    bootstrap: Bootstrap = Bootstrap()
+    vault: VaultRef | None = None
+    dicom: Dicom
+    peers: PeerBounds
+    storage: Storage
+    database: Database
+    encryption: Encryption
+    gate: Gate
+    scheduling: Scheduling = Scheduling()
+    conformance: Conformance = Conformance()
+    deletion_policy: Literal["Retain"] = "Retain"
+
+    @model_validator(mode="after")
+    def _rules_across_fields(self) -> Self:
+        check_ae_title(self.dicom.ae_title, "spec.dicom.aeTitle")
+        check_disjoint(self.peers.allowed_cidrs, "spec.peers.allowedCIDRs")
+        if self.vault:
+            check_disjoint(self.vault.cidrs, "spec.vault.cidrs")
+        if self.bootstrap.mode == "Adopt" and self.bootstrap.lineage_id is None:
+            raise InvalidSpecError(
+                "spec.bootstrap.lineageID: missing while mode is Adopt",
+                action="copy it from the label pacs-operator.io/lineage of the retained namespaces",
+            )
+        if self.conformance.time_zone not in available_timezones():
+            raise InvalidSpecError(
+                f"spec.conformance.timeZone: {self.conformance.time_zone!r} is not an IANA time zone",
+                action="use a name such as Europe/Zurich or Etc/UTC",
+            )
+        return self
+
+
+class Archive(Model):
+    """A ``PacsArchive`` as read from the API: identity and spec."""
+
+    name: str
+    uid: str
+    generation: int
+    spec: ArchiveSpec

@@ -1,0 +1,55 @@
+"""Conditions as Kubernetes means them: a list keyed by type, whose times change only when the status does."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pacs_operator.domain.model import Model
+
+
+class ConditionType(StrEnum):
+    """The promises of one archive, one condition each, and the three that kstatus reads."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    VAULT_READY = "VaultReady"
+    DATABASE_READY = "DatabaseReady"
+    CERTIFICATES_CURRENT = "CertificatesCurrent"
+    PEERS_ACCEPTED = "PeersAccepted"
+    NETWORK_ISOLATED = "NetworkIsolated"
+    CONFORMANCE_PASSED = "ConformancePassed"
+
+
+class Condition(Model):
+    """One condition."""
+
+    type: ConditionType
+    status: Literal["True", "False", "Unknown"]
+    reason: str
+    message: str
+    observed_generation: int
+    last_transition_time: str | None = None
+
+
+def merge(observed: Iterable[Condition], desired: Iterable[Condition], now: datetime) -> list[Condition]:
+    """Return the conditions to write.
+
+    Parameters
+    ----------
+    observed
+        Conditions as they stand in the live status.
+    desired
+        What this pass found; a type that is absent here keeps its observed value.
+    now
+        Time of the pass (UTC); becomes ``lastTransitionTime`` only where the status changes.
+    """
+    before = {condition.type: condition for condition in observed}
+    after = dict(before)
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    for condition in desired:
+        old = before.get(condition.type)
+        since = old.last_transition_time if old and old.status == condition.status else stamp
+        after[condition.type] = condition.model_copy(update={"last_transition_time": since or stamp})
+    return [after[kind] for kind in ConditionType if kind in after]

@@ -1,0 +1,85 @@
+"""The one connection table: every allowed flow of an archive, and why it is allowed.
+
+All ingress and egress policies and the expected reachability matrix are rendered from these rows; what has
+no row is denied both ways.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pacs_operator.domain.names import Component, Port
+
+
+@dataclass(frozen=True)
+class Outside:
+    """An end of a flow that is no component of the archive.
+
+    ``peers`` are the accepted peers' CIDRs; ``operator`` the operator's pods; ``dns`` the cluster's resolver;
+    ``vault`` the addresses of Vault.
+    """
+
+    name: Literal["peers", "operator", "dns", "vault"]
+
+
+PEERS = Outside("peers")
+OPERATOR = Outside("operator")
+DNS = Outside("dns")
+VAULT = Outside("vault")
+
+End = Component | Outside
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One allowed flow; ``port`` None means the port that the far end declares (Vault's address)."""
+
+    source: End
+    target: End
+    port: int | None
+    reason: str
+    protocols: tuple[Literal["TCP", "UDP"], ...] = ("TCP",)
+
+
+CONNECTIONS: tuple[Connection, ...] = (
+    Connection(PEERS, Component.GATE, Port.DICOM_TLS, "Peers speak DICOM over mutual TLS to the gate"),
+    Connection(
+        Component.CONFORMANCE,
+        Component.GATE,
+        Port.DICOM_TLS,
+        "The conformance pod tests the gate as a modality would",
+    ),
+    Connection(
+        Component.GATE,
+        Component.ORTHANC,
+        Port.ORTHANC_DICOM,
+        "The gate re-encrypts accepted associations to Orthanc",
+    ),
+    Connection(Component.ORTHANC, Component.POSTGRES, Port.POSTGRES, "Orthanc keeps its index in PostgreSQL"),
+    Connection(
+        Component.CONFORMANCE,
+        Component.ORTHANC,
+        Port.AGENT_CONTROL,
+        "The conformance pod removes its own objects by the restricted route",
+    ),
+    Connection(
+        OPERATOR,
+        Component.GATE,
+        Port.AGENT_CONTROL,
+        "The operator asks for certificate times and per-peer counts",
+    ),
+    Connection(
+        OPERATOR,
+        Component.ORTHANC,
+        Port.AGENT_CONTROL,
+        "The operator asks for certificate times and per-peer counts",
+    ),
+    Connection(OPERATOR, Component.POSTGRES, Port.AGENT_CONTROL, "The operator asks for certificate times"),
+    *(
+        Connection(component, DNS, Port.DNS, "Names of services are resolved by the cluster's DNS", ("UDP", "TCP"))
+        for component in Component
+    ),
+    *(
+        Connection(component, VAULT, None, "The agent logs in and has its own keys' certificates signed")
+        for component in Component
+    ),
+)

@@ -1,0 +1,33 @@
+"""``peers.json``: what gate and Orthanc agents apply live when peers come, change or go."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pacs_operator.domain.model import Model
+from pacs_operator.domain.peer import Right
+
+PEERS_FILE = "peers.json"
+
+
+class LivePeer(Model):
+    """One accepted peer, reduced to what the data plane must enforce.
+
+    ``id`` is ``namespace/name`` of the DicomPeer, or ``probe/<name>`` for the archive's own probes.
+    ``source_cidrs`` empty means any source that the network policies let through (probe pods, whose
+    addresses change); an accepted DicomPeer always has at least one.
+    """
+
+    id: Annotated[str, Field(max_length=317)]
+    dns_name: str
+    ae_titles: list[str]
+    source_cidrs: Annotated[list[str], Field(alias="sourceCIDRs")]
+    rights: list[Right]
+    max_associations: int
+
+
+class LivePeers(Model):
+    """The whole list; what is absent is revoked and its open associations end."""
+
+    revision: str  # short hash of the content, reported back by the agents as "applied"
+    peers: list[LivePeer]

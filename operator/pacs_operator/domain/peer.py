@@ -1,0 +1,82 @@
+"""``DicomPeer``: a modality, workstation or router, and what it may do."""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from pacs_operator.domain.errors import InvalidSpecError
+from pacs_operator.domain.identifiers import check_ae_title, check_disjoint, check_dns_name
+from pacs_operator.domain.model import Model
+from pacs_operator.domain.names import PROBE_AE_TITLE
+
+
+class Right(StrEnum):
+    """A DIMSE service that a peer may use."""
+
+    ECHO = "Echo"
+    STORE = "Store"
+    STORAGE_COMMITMENT = "StorageCommitment"
+    FIND = "Find"
+    FIND_WORKLIST = "FindWorklist"
+    GET = "Get"
+    MOVE = "Move"
+
+
+class ArchiveRef(Model):
+    """Which archive the peer binds to."""
+
+    name: Annotated[str, Field(min_length=1, max_length=40)]
+
+
+class CertificateIdentity(Model):
+    """The subject alternative name that the peer's certificate carries, issued by the archive's peers CA."""
+
+    dns_name: str
+
+
+class PeerLimits(Model):
+    """What one peer may take of the gate."""
+
+    max_associations: Annotated[int, Field(ge=1, le=128)] = 8
+
+
+class PeerSpec(Model):
+    """``DicomPeer.spec``."""
+
+    archive_ref: ArchiveRef
+    ae_titles: Annotated[list[str], Field(min_length=1, max_length=16)]
+    certificate: CertificateIdentity
+    source_cidrs: Annotated[list[str], Field(min_length=1, max_length=16, alias="sourceCIDRs")]
+    rights: Annotated[list[Right], Field(min_length=1, max_length=7)]
+    limits: PeerLimits = PeerLimits()
+
+    @model_validator(mode="after")
+    def _rules_across_fields(self) -> Self:
+        for title in self.ae_titles:
+            check_ae_title(title, "spec.aeTitles")
+            if title.startswith(PROBE_AE_TITLE):
+                raise InvalidSpecError(
+                    f"spec.aeTitles: {title!r} is reserved for the archive's own probes",
+                    action=f"choose a title that does not begin with {PROBE_AE_TITLE}",
+                    reason="ReservedAETitle",
+                )
+        check_dns_name(self.certificate.dns_name, "spec.certificate.dnsName")
+        check_disjoint(self.source_cidrs, "spec.sourceCIDRs")
+        return self
+
+
+class Peer(Model):
+    """A ``DicomPeer`` as read from the API; ``created`` orders claims to the same title or identity."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    created: str
+    spec: PeerSpec
+
+    @property
+    def key(self) -> str:
+        """Return ``namespace/name``."""
+        return f"{self.namespace}/{self.name}"

@@ -1,0 +1,1 @@
+"""kopf decorators only: a table of contents of what wakes us."""

@@ -1,0 +1,1 @@
+"""Queue, engine and long operations: one reconcile, right from any state."""

@@ -1,0 +1,1 @@
+"""Pure functions from (spec, facts) to Kubernetes manifests."""
