@@ -62,6 +62,13 @@ CONNECTIONS: tuple[Connection, ...] = (
         "The conformance pod removes its own objects by the restricted route",
     ),
     Connection(
+        Component.CONFORMANCE,
+        Component.POSTGRES,
+        Port.AGENT_CONTROL,
+        "The allowed twin of the conformance pod's attack on 5432: a dropped packet proves nothing unless another "
+        "port of the same pod answers; the agent serves this caller no route",
+    ),
+    Connection(
         OPERATOR,
         Component.GATE,
         Port.AGENT_CONTROL,

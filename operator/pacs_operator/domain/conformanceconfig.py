@@ -1,0 +1,120 @@
+"""``conformance.json``: the contract between the renderer and the conformance pod.
+
+The renderer fills what only it knows (run, archive's AE title, hosts, number of replicas); the rest has the
+values every archive uses. Every path is inside the pod.
+"""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pacs_operator.domain.agentconfig import CONFIG_DIR, TLS_DIR
+from pacs_operator.domain.model import Model
+from pacs_operator.domain.names import (
+    PROBE_AE_TITLE,
+    PROBE_PATIENT_PREFIX,
+    PROBE_STORE_ONLY_AE_TITLE,
+    PROBE_UID_ROOT,
+    Port,
+)
+
+CONFORMANCE_FILE = f"{CONFIG_DIR}/conformance.json"
+TERMINATION_LOG = "/dev/termination-log"
+
+TcpPort = Annotated[int, Field(ge=1, le=65535)]
+LeafName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+
+
+class ProbeIdentity(Model):
+    """Who the probe is towards the gate: a leaf in the TLS folder and the AE title bound to it."""
+
+    leaf: LeafName
+    ae_title: Annotated[str, Field(min_length=1, max_length=16)]
+
+
+class Bounds(Model):
+    """How long the probes wait, and when they stop for the patients' sake."""
+
+    connect_millis: Annotated[int, Field(ge=100)] = 3000
+    """How long a TCP handshake may take; on the attacked paths this is the time after which a packet counts as
+    dropped (it spans the first SYN retransmission, 1 s after the first)."""
+
+    answer_millis: Annotated[int, Field(ge=100)] = 8000
+    """How long one answer may take; longer than the gate's first-PDU wait of 5 s, so that a gate that gives up is
+    told from one that hangs."""
+
+    dimse_millis: Annotated[int, Field(ge=100)] = 20000
+    """How long one DIMSE response may take."""
+
+    idle_sockets: Annotated[int, Field(ge=1, le=16)] = 5
+    """Idle TCP connections, and as many idle TLS sessions, held while a good peer asks for an echo."""
+
+    echo_beside_idle_millis: Annotated[int, Field(ge=100)] = 2000
+    """How long that echo may take, association included."""
+
+    abort_echo_millis: Annotated[int, Field(ge=100)] = 5000
+    """An archive that needs longer than this for a plain echo is under load: the run stops, the rest is NotRun."""
+
+    run_seconds: Annotated[int, Field(ge=10)] = 240
+    """The whole run; what has not begun by then is NotRun. Stay below the Job's activeDeadlineSeconds."""
+
+
+class ConformanceConfig(Model):
+    """All the conformance pod knows; it has no access to the Kubernetes API."""
+
+    run: Annotated[str, Field(pattern=r"^[a-z0-9]{1,20}$")]
+    """Name of this run; the PatientID of its objects is ``<patientPrefix><run>``."""
+
+    archive_ae_title: Annotated[str, Field(min_length=1, max_length=16)]
+    """Called AE title: ``spec.dicom.aeTitle``."""
+
+    gate_host: str
+    """DNS name of the gate's Service, ``gate.<archive>-edge.svc``; also the name its certificate must carry."""
+
+    gate_replicas_host: str
+    """DNS name of the headless Service whose A and AAAA records are the gate's replicas, each attacked by address."""
+
+    gate_replicas: Annotated[int, Field(ge=1, le=16)]
+    """Replicas that the archive wants; fewer addresses than this fail the run's ``GateReplicas`` check."""
+
+    gate_port: TcpPort = Port.DICOM_TLS
+
+    orthanc_host: str
+    """DNS name of Orthanc's Service, ``orthanc.<archive>-archive.svc``; also the name on its control certificate."""
+
+    orthanc_dicom_port: TcpPort = Port.ORTHANC_DICOM
+    """Must be closed to this pod."""
+
+    orthanc_control_port: TcpPort = Port.AGENT_CONTROL
+    """Must be open to this pod: removal of probe objects, and the twin of the attack on the DICOM port."""
+
+    postgres_host: str | None
+    """DNS name of PostgreSQL's Service, ``postgres.<archive>-data.svc``; None: no managed database to attack."""
+
+    postgres_port: TcpPort = Port.POSTGRES
+    """Must be closed to this pod."""
+
+    postgres_control_port: TcpPort = Port.AGENT_CONTROL
+    """Must be open to this pod: the twin of the attack on the database port (same pod, same address, other port)."""
+
+    peer: ProbeIdentity = ProbeIdentity(leaf="peer", ae_title=PROBE_AE_TITLE)
+    """The good peer; rights Echo, Store, Find, Get."""
+
+    store_only: ProbeIdentity = ProbeIdentity(leaf="store-only", ae_title=PROBE_STORE_ONLY_AE_TITLE)
+    """The peer that may store and nothing else."""
+
+    cleanup_leaf: LeafName = "cleanup"
+    """Client certificate of the ``control`` authority for the removal of this run's objects."""
+
+    tls_dir: str = TLS_DIR
+    """Folder with ``<leaf>.crt``, ``<leaf>.key``."""
+
+    peers_ca_file: str = f"{TLS_DIR}/ca-peers.pem"
+    """Root that signed the gate's certificate."""
+
+    control_ca_file: str = f"{TLS_DIR}/ca-control.pem"
+    """Root that signed the agents' control certificates."""
+
+    patient_prefix: str = PROBE_PATIENT_PREFIX
+    uid_root: str = PROBE_UID_ROOT
+    bounds: Bounds = Bounds()
