@@ -1,0 +1,65 @@
+"""Where an agent finds and leaves files; fixed in a pod, moved only by tests that call the code directly."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pacs_operator.domain.agentconfig import CONFIG_DIR, PEERS_DIR, RUN_DIR, TLS_DIR
+from pacs_operator.domain.gatepeers import PEERS_FILE
+from pacs_operator.domain.names import CaName, Port
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Folders and ports of one agent.
+
+    Attributes
+    ----------
+    tls
+        Memory-backed folder of keys, certificates, roots and CRLs.
+    run
+        Memory-backed folder of sockets and assembled configuration.
+    config
+        The component's own configuration (ConfigMap, read-only).
+    peers
+        Folder of ``peers.json`` (ConfigMap, read-only).
+    health_port
+        Plain HTTP for the kubelet.
+    control_port
+        Mutual TLS for the operator and the conformance pod.
+    postgres_port, dicom_port
+        Where the neighbour listens, for looking at the certificate it serves.
+    """
+
+    tls: Path = Path(TLS_DIR)
+    run: Path = Path(RUN_DIR)
+    config: Path = Path(CONFIG_DIR)
+    peers: Path = Path(PEERS_DIR)
+    health_port: int = Port.AGENT_HEALTH
+    control_port: int = Port.AGENT_CONTROL
+    postgres_port: int = Port.POSTGRES
+    dicom_port: int = Port.ORTHANC_DICOM
+
+    @property
+    def peers_file(self) -> Path:
+        """Return the path of the live list of peers."""
+        return self.peers / PEERS_FILE
+
+    def chain(self, leaf: str) -> Path:
+        """Return the path of a leaf's certificate chain."""
+        return self.tls / f"{leaf}.crt"
+
+    def key(self, leaf: str) -> Path:
+        """Return the path of a leaf's private key."""
+        return self.tls / f"{leaf}.key"
+
+    def bundle(self, leaf: str) -> Path:
+        """Return the path of key and chain in one file."""
+        return self.tls / f"{leaf}.pem"
+
+    def root(self, ca: CaName) -> Path:
+        """Return the path of an authority's root."""
+        return self.tls / f"ca-{ca.value}.pem"
+
+    def crl(self, ca: CaName) -> Path:
+        """Return the path of an authority's revocation list."""
+        return self.tls / f"crl-{ca.value}.pem"
