@@ -10,7 +10,8 @@ start_time() {
   local stat
   stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
   stat=${stat##*) } # the command's name may hold blanks and brackets
-  set -- $stat      # shellcheck disable=SC2086
+  # shellcheck disable=SC2086 # split into its fields
+  set -- $stat
   [ "$1" != Z ] || return 1
   echo "${20}"
 }
