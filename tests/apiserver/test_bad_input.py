@@ -1,0 +1,163 @@
+"""Bad input is refused by the API server with the field, the value, the rule and the way out."""
+
+import copy
+from typing import Any
+
+import pytest
+from kubernetes.client import ApiException, CustomObjectsApi
+
+PLURALS = {"PacsArchive": "pacsarchives", "DicomPeer": "dicompeers", "PacsCatalog": "pacscatalogs"}
+
+
+def put(api: CustomObjectsApi, body: dict[str, Any]) -> None:
+    """Create as a dry run with strict fields, as kubectl does."""
+    plural = PLURALS[body["kind"]]
+    flags = {"dry_run": "All", "field_validation": "Strict"}
+    if body["kind"] == "DicomPeer":
+        api.create_namespaced_custom_object("pacs-operator.io", "v1alpha1", "default", plural, body, **flags)
+    else:
+        api.create_cluster_custom_object("pacs-operator.io", "v1alpha1", plural, body, **flags)
+
+
+def changed(document: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """Return a copy in which the field at a dotted path has another value."""
+    body = copy.deepcopy(document)
+    *parents, last = path.split(".")
+    target = body
+    for key in parents:
+        target = target.setdefault(key, {})
+    target[last] = value
+    return body
+
+
+def refusal(api: CustomObjectsApi, body: dict[str, Any]) -> str:
+    with pytest.raises(ApiException) as caught:
+        put(api, body)
+    assert caught.value.status in (400, 422), caught.value
+    return str(caught.value.body)
+
+
+def test_the_examples_are_accepted(crds: CustomObjectsApi, archive: dict, peer: dict) -> None:
+    put(crds, archive)
+    peer["metadata"]["namespace"] = "default"
+    put(crds, peer)
+
+
+NOT_AE_TITLES = {
+    "empty": "",
+    "17 bytes": "ABCDEFGHIJKLMNOPQ",
+    "backslash": "A\\\\B",
+    "control": "A\tB",
+    "non-ASCII": "RÖNTGEN",
+    "padded left": " CT1",
+    "padded right": "CT1 ",
+}
+
+
+@pytest.mark.parametrize("title", NOT_AE_TITLES.values(), ids=NOT_AE_TITLES)
+def test_ae_title_of_the_archive(crds: CustomObjectsApi, archive: dict, title: str) -> None:
+    message = refusal(crds, changed(archive, "spec.dicom.aeTitle", title))
+    assert "spec.dicom.aeTitle" in message
+    assert "is not an AE title; use 1 to 16 printable ASCII characters" in message
+
+
+@pytest.mark.parametrize("title", NOT_AE_TITLES.values(), ids=NOT_AE_TITLES)
+def test_ae_title_of_a_peer(crds: CustomObjectsApi, peer: dict, title: str) -> None:
+    peer["metadata"]["namespace"] = "default"
+    message = refusal(crds, changed(peer, "spec.aeTitles", ["CT1", title]))
+    assert "spec.aeTitles" in message
+    assert "use 1 to 16 printable ASCII characters" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("metadata.name", "r" * 41, ["metadata.name", "has 41 characters, 40 are allowed", "choose a shorter name"]),
+        ("metadata.name", "radio.logy", ["metadata.name", "radio.logy", "only lower-case letters, digits and hyphens"]),
+        ("spec.peers.allowedCIDRs", ["198.18.0.1/16"], ["allowedCIDRs", "198.18.0.1/16", "network address"]),
+        ("spec.peers.allowedCIDRs", ["198.18.0.0/33"], ["allowedCIDRs", "198.18.0.0/33", "write for example"]),
+        ("spec.peers.allowedCIDRs", ["0.0.0.0/0"], ["allowedCIDRs", "/0 allows every address", "name the networks"]),
+        (
+            "spec.peers.allowedCIDRs",
+            ["198.18.0.0/16", "198.18.10.0/24"],
+            ["allowedCIDRs", "overlap", "keep only the wider or only the narrower"],
+        ),
+        ("spec.peers.namespaceSelector.matchLabels", {}, ["matchLabels", "should have at least 1 properties"]),
+        ("spec.peers.maxRights", ["Echo", "Delete"], ["maxRights", "Delete", "supported values"]),
+        ("spec.encryption", {"mode": "None"}, ["spec.encryption.reason", "Required"]),
+        ("spec.encryption", {"mode": "Transit", "reason": "0123456789"}, ["spec.encryption.mode", "Transit"]),
+        ("spec.deletionPolicy", "Delete", ["spec.deletionPolicy", "'Delete' is refused", "use Retain"]),
+        ("spec.bootstrap", {"mode": "Adopt"}, ["spec.bootstrap.lineageID", "copy it from the label"]),
+        ("spec.bootstrap", {"lineageID": "0" * 32}, ["spec.bootstrap.lineageID", "only with mode Adopt"]),
+        ("spec.gate.service.nodePort", 70000, ["spec.gate.service.nodePort", "70000", "65535"]),
+        ("spec.storage.sizeGi", 0, ["spec.storage.sizeGi", "should be greater than or equal to 1"]),
+        ("spec.vault", {"address": "http://vault"}, ["spec.vault.address", "should match"]),
+        ("spec.gait", {"replicas": 2}, ["unknown field", "spec.gait"]),
+    ],
+)
+def test_archive_refused(crds: CustomObjectsApi, archive: dict, path: str, value: Any, words: list[str]) -> None:
+    message = refusal(crds, changed(archive, path, value))
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("spec.aeTitles", ["PACSPROBE-X"], ["spec.aeTitles", "reserved", "choose another title"]),
+        ("spec.aeTitles", [], ["spec.aeTitles", "at least 1 items"]),
+        ("spec.certificate.dnsName", "", ["spec.certificate.dnsName", "name one host in lower case"]),
+        ("spec.certificate.dnsName", "*.imaging.example", ["'*.imaging.example' cannot identify one device"]),
+        ("spec.certificate.dnsName", "ct1", ["'ct1' cannot identify one device"]),
+        ("spec.sourceCIDRs", ["0.0.0.0/0"], ["sourceCIDRs", "/0 allows every address on earth"]),
+        ("spec.sourceCIDRs", ["198.18.10.300/32"], ["sourceCIDRs", "198.18.10.300/32", "network address"]),
+        ("spec.sourceCIDRs", ["198.18.10.0/24", "198.18.10.11/32"], ["sourceCIDRs", "overlap"]),
+        ("spec.rights", ["Everything"], ["spec.rights", "Everything"]),
+        ("spec.limits", {"maxAssociations": 0}, ["spec.limits.maxAssociations"]),
+        ("spec.aeTitle", "CT1", ["unknown field", "spec.aeTitle"]),
+    ],
+)
+def test_peer_refused(crds: CustomObjectsApi, peer: dict, path: str, value: Any, words: list[str]) -> None:
+    peer["metadata"]["namespace"] = "default"
+    message = refusal(crds, changed(peer, path, value))
+    for word in words:
+        assert word in message
+
+
+def test_image_by_tag(crds: CustomObjectsApi) -> None:
+    digest = "registry.example/pacs/x@sha256:" + "0" * 64
+    images = {"archive": digest, "gate": digest, "database": digest, "tools": digest}
+    catalog = {
+        "apiVersion": "pacs-operator.io/v1alpha1",
+        "kind": "PacsCatalog",
+        "metadata": {"name": "stable"},
+        "spec": {"floor": "1", "releases": [{"version": "1", "images": images}]},
+    }
+    put(crds, catalog)
+    images["gate"] = "registry.example/pacs/gate:latest"
+    message = refusal(crds, catalog)
+    assert "registry.example/pacs/gate:latest does not name an image by digest" in message
+    assert "a tag can change under a running archive" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("spec.storage.sizeGi", 10, ["spec.storage", "10 is less than 20; volumes only grow"]),
+        ("spec.storage.storageClassName", "fast", ["spec.storage", "storageClassName cannot change"]),
+        ("spec.database.sizeGi", 1, ["spec.database", "1 is less than 5; volumes only grow"]),
+        ("spec.bootstrap", {"mode": "Adopt", "lineageID": "0" * 32}, ["spec.bootstrap cannot change"]),
+    ],
+)
+def test_immutable_fields(crds: CustomObjectsApi, archive: dict, path: str, value: Any, words: list[str]) -> None:
+    where = ("pacs-operator.io", "v1alpha1", "pacsarchives")
+    created = crds.create_cluster_custom_object(*where, archive)
+    try:
+        with pytest.raises(ApiException) as caught:
+            crds.replace_cluster_custom_object(*where, "radiology", changed(created, path, value), dry_run="All")
+        for word in words:
+            assert word in str(caught.value.body)
+        grown = changed(created, "spec.storage.sizeGi", 40)
+        crds.replace_cluster_custom_object(*where, "radiology", grown, dry_run="All")
+    finally:
+        crds.delete_cluster_custom_object(*where, "radiology")
