@@ -71,6 +71,7 @@ class LeafStatus(Model):
     not_after: str
     sha256: str  # fingerprint of the DER leaf, lower-case hex
     dns_names: list[str]
+    served_serial: str | None = None  # what the neighbour presents, where that can be seen; other: restart pending
 
 
 class PeerActivity(Model):
@@ -97,5 +98,6 @@ class AgentStatus(Model):
     config_applied: bool = True
     leaves: list[LeafStatus]
     crl_next_update: dict[CaName, str] = {}
-    last_error_reason: str | None = None
+    last_error_reason: str | None = None  # of the newest standing problem
+    problems: dict[str, str] = {}  # subject (leaf/<name>, trust/<ca>, peers, neighbour) -> reason; standing ones only
     peers: list[PeerActivity] = []

@@ -1,0 +1,51 @@
+"""Time and chance, handed in, so that months pass in a test within a second."""
+
+import asyncio
+import random
+from datetime import UTC, datetime
+from typing import Protocol
+
+MAX_NAP_SECONDS = 30.0  # wall clocks jump (suspend, NTP): look again at least this often
+
+
+class Clock(Protocol):
+    """Wall clock, sleep and jitter."""
+
+    def now(self) -> datetime:
+        """Return the time, aware, in UTC."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after at least so many seconds."""
+
+    def jitter(self) -> float:
+        """Return a number in [0, 1), evenly spread."""
+
+
+class SystemClock:
+    """The machine's own."""
+
+    def __init__(self) -> None:
+        self._random = random.SystemRandom()
+
+    def now(self) -> datetime:
+        """Return the machine's time in UTC."""
+        return datetime.now(UTC)
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep in the event loop."""
+        await asyncio.sleep(seconds)
+
+    def jitter(self) -> float:
+        """Return an unpredictable number, so that the pods of many archives do not ask Vault in step."""
+        return self._random.random()
+
+
+async def sleep_until(clock: Clock, due: datetime) -> None:
+    """Return when ``due`` has come by the wall clock."""
+    while (remaining := (due - clock.now()).total_seconds()) > 0:
+        await clock.sleep(min(remaining, MAX_NAP_SECONDS))
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return a moment as Kubernetes writes it: UTC, whole seconds."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
