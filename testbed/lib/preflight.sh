@@ -71,7 +71,7 @@ require_kernel() {
 # require_addresses: nobody else's interface or route may lie in the node's network
 require_addresses() {
   local taken
-  taken=$( (ip -4 -o address show to 198.18.0.0/15 && ip -4 -o route show root 198.18.0.0/15) | grep -v "v-$NODE" | head -1)
+  taken=$( (ip -4 -o address show to 198.18.0.0/15 && ip -4 -o route show root 198.18.0.0/15) | grep -v "v-$NODE" | head -1) || true
   [ -z "$taken" ] || die "a part of 198.18.0.0/15 is in use on this machine: $taken" \
     "the testbed needs that range for itself: release it"
 }
