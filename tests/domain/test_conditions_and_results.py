@@ -1,0 +1,60 @@
+"""Conditions keep their time while nothing changes; results survive the termination message or say they did not."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from pacs_operator.domain.conditions import Condition, ConditionType, merge
+from pacs_operator.domain.results import CheckResult, RunResult
+
+T0 = datetime(2026, 11, 1, tzinfo=UTC)
+T1 = datetime(2026, 11, 2, tzinfo=UTC)
+
+
+def ready(status: str, generation: int = 1) -> Condition:
+    return Condition(
+        type=ConditionType.READY, status=status, reason="Because", message="", observed_generation=generation
+    )
+
+
+def test_time_changes_with_the_status_only() -> None:
+    first = merge([], [ready("False")], T0)
+    assert first[0].last_transition_time == "2026-11-01T00:00:00Z"
+    same = merge(first, [ready("False", 2)], T1)
+    assert same[0].last_transition_time == "2026-11-01T00:00:00Z"
+    assert same[0].observed_generation == 2
+    assert merge(same, [ready("True", 2)], T1)[0].last_transition_time == "2026-11-02T00:00:00Z"
+
+
+def test_what_this_pass_did_not_look_at_stays() -> None:
+    kept = merge(merge([], [ready("True")], T0), [], T1)
+    assert [condition.type for condition in kept] == [ConditionType.READY]
+
+
+def run(count: int) -> RunResult:
+    checks = [
+        CheckResult(check=f"check-number-{n}", outcome="Passed", layer="tls", code="alert-40", twin="Served", millis=n)
+        for n in range(count)
+    ]
+    return RunResult(run="r1", replicas=2, checks=checks)
+
+
+def test_a_result_comes_back_whole_and_small() -> None:
+    result = run(64)
+    message = result.to_message()
+    assert len(message) <= 4096
+    assert RunResult.from_message(message) == result
+
+
+def test_a_truncated_or_foreign_message_is_no_result() -> None:
+    for message in (run(8).to_message()[:-10], "", "OK", "panic: runtime error"):
+        with pytest.raises(ValueError, match="not a conformance result"):
+            RunResult.from_message(message)
+
+
+def test_only_all_passed_is_passed() -> None:
+    assert run(3).passed
+    assert not RunResult(run="r", replicas=1, checks=[]).passed
+    for outcome in ("Failed", "NotRun"):
+        checks = [*run(3).checks, CheckResult(check="x", outcome=outcome)]
+        assert not RunResult(run="r", replicas=1, checks=checks).passed
