@@ -3,13 +3,14 @@
 A result refers to a check by its value and says by enumerated layer and code what answered. Codes are
 
 * ``tls``: ``alert-<name of the TLS alert>``, ``closed``, ``reset``, ``timeout``, ``handshake-failed``;
-* ``gate``: ``rj-<result>-<source>-<reason>`` (A-ASSOCIATE-RJ, PS3.8 9.3.4), ``abort``, ``closed``, ``reset``, ``timeout``;
+* ``gate``: ``rj-<result>-<source>-<reason>`` (A-ASSOCIATE-RJ, PS3.8 9.3.4), ``abort``, ``closed``, ``reset``,
+  ``timeout``, ``accepted``, ``held-<n>`` (idle connections open while a peer was served), ``late``;
 * ``dicom``: ``status-<hex>`` (DIMSE status), ``closed-after-request``, ``context-refused``, ``differs``, ``missing``,
-  ``unexpected-matches``, ``accepted``, ``late``;
-* ``network``: ``timeout`` (dropped), ``connected``, ``reset``, ``icmp-prohibited``, ``unresolved``, ``unreachable``;
-* ``control``: ``http-<status>``, ``alert-...``, ``served``, ``remains``;
-* ``probe``: why a check did not run: ``no-twin``, ``client-cannot``, ``out-of-time``, ``archive-slow``, ``not-reached``,
-  ``server-not-verified``, ``no-managed-database``, ``error``.
+  ``unexpected``, ``matches-<n>``;
+* ``network``: ``timeout`` (dropped), ``connected``, ``reset``, ``prohibited`` (ICMP), ``replicas-<n>``;
+* ``control``: ``http-<status>``, ``alert-<name>``, ``closed``, ``remains-<n>``, ``removed-earlier-<n>``;
+* ``probe``: why a check did not run: ``client-cannot``, ``out-of-time``, ``archive-slow``, ``not-reached``,
+  ``unresolved``, ``server-not-verified``, ``nothing-stored``, ``no-managed-database``, ``error``.
 """
 
 from dataclasses import dataclass
