@@ -15,3 +15,35 @@ $(VENV)/.complete: requirements/dev.txt pyproject.toml
 	touch $@
 
 .PHONY: help venv
+
+TESTBED := testbed/testbed
+PYTEST := $(VENV)/bin/pytest
+
+demo: venv ## from nothing to an archive that a modality outside the cluster uses (root)
+	demo/demo
+
+clean: ## remove every trace of the demo: processes, mounts, network namespaces, built files
+	demo/demo clean
+
+images: venv ## build all images
+	images/build
+
+images-push: venv ## build and push all images: make images-push REGISTRY=registry.example/pacs
+	@test -n "$(REGISTRY)" || { echo "say where to: make images-push REGISTRY=registry.example/pacs" >&2; exit 2; }
+	images/build --push "$(REGISTRY)"
+
+docs: venv ## pages made from code: docs/api.md
+	$(VENV)/bin/python tools/apidoc.py
+
+format: venv ## format the code
+	$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
+
+lint: venv ## style, types, import rules, dependencies, secrets
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/deptry .
+	$(VENV)/bin/python tools/crddiff.py --released
+
+.PHONY: demo clean images images-push docs format lint
