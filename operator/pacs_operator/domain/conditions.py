@@ -20,6 +20,7 @@ class ConditionType(StrEnum):
     PEERS_ACCEPTED = "PeersAccepted"
     NETWORK_ISOLATED = "NetworkIsolated"
     CONFORMANCE_PASSED = "ConformancePassed"
+    ORPHANED = "Orphaned"  # only while deleting: something is left in Vault that we could not remove in time
 
 
 class Condition(Model):

@@ -1,1 +1,1 @@
-"""The only importer of the Kubernetes client: read, apply, prune, watch, lease."""
+"""The Kubernetes API behind one port: the only importer of the Kubernetes client."""

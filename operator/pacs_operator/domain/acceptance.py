@@ -1,0 +1,171 @@
+"""Which peers an archive accepts, and why not the others: pure rules over specs.
+
+A namespace consents by carrying the labels of ``spec.peers.namespaceSelector``; the archive bounds sources and
+rights; a title or an identity belongs to whoever claimed it first.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pacs_operator.domain.archive import Archive
+from pacs_operator.domain.errors import InvalidSpecError
+from pacs_operator.domain.identifiers import covered
+from pacs_operator.domain.peer import Peer
+
+#: The gate has 256 pre-allocated slots; two belong to the archive's own probes.
+MAX_PEERS = 254
+#: Names of Services and of the gate itself: a peer that held one could pose as a part of the archive.
+_RESERVED_SUFFIXES = (".svc", ".svc.cluster.local", ".pacs.internal")
+
+ACCEPTED = "Accepted"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A ``DicomPeer`` that wants to bind: its typed form, or why it has none.
+
+    ``key`` is ``namespace/name``, ``created`` its creation time; both are known even when the spec is invalid.
+    """
+
+    key: str
+    created: str
+    uid: str
+    generation: int
+    peer: Peer | None
+    error: InvalidSpecError | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What became of one claim; ``message`` of a refusal names field, value, rule and way out."""
+
+    claim: Claim
+    accepted: bool
+    reason: str
+    message: str
+
+
+def decide(archive: Archive | None, claims: Iterable[Claim], consenting: set[str], archive_name: str) -> list[Decision]:
+    """Decide on all claims to one archive, the earliest first.
+
+    Parameters
+    ----------
+    archive
+        The archive; None when it does not exist (or is being deleted).
+    claims
+        All peers that name it, without those being deleted.
+    consenting
+        Namespaces whose labels match ``spec.peers.namespaceSelector``.
+    archive_name
+        Name that the claims refer to.
+
+    Returns
+    -------
+    list[Decision]
+        One for each claim, in the order of creation time, then uid: the order in which they win.
+    """
+    taken = _Taken(archive)
+    decisions = []
+    for claim in sorted(claims, key=lambda claim: (claim.created, claim.uid)):
+        try:
+            peer = _valid(claim)
+            if archive is None:
+                raise InvalidSpecError(
+                    f"spec.archiveRef.name: there is no PacsArchive {archive_name!r}",
+                    action="create the archive or correct the name",
+                    reason="ArchiveNotFound",
+                )
+            _check_bounds(archive, peer, consenting)
+            taken.claim(peer)
+        except InvalidSpecError as error:
+            decisions.append(Decision(claim, False, error.reason, str(error)))
+        else:
+            decisions.append(Decision(claim, True, ACCEPTED, f"Bound to {peer.spec.certificate.dns_name}"))
+    return decisions
+
+
+def accepted_peers(decisions: Sequence[Decision]) -> list[Peer]:
+    """Return the accepted peers in the order of their keys."""
+    return sorted(
+        (decision.claim.peer for decision in decisions if decision.accepted and decision.claim.peer),
+        key=lambda peer: peer.key,
+    )
+
+
+def _valid(claim: Claim) -> Peer:
+    if claim.peer is None:
+        raise claim.error or InvalidSpecError("spec: not valid", action="see kubectl explain dicompeer.spec")
+    return claim.peer
+
+
+def _check_bounds(archive: Archive, peer: Peer, consenting: set[str]) -> None:
+    bounds = archive.spec.peers
+    if peer.namespace not in consenting:
+        wanted = ", ".join(f"{key}={value}" for key, value in sorted(bounds.namespace_selector.match_labels.items()))
+        raise InvalidSpecError(
+            f"metadata.namespace: {peer.namespace!r} may not bind peers to archive {archive.name!r}",
+            action=f"have the namespace labelled {wanted} by whoever administers it",
+            reason="NamespaceNotAllowed",
+        )
+    for cidr in peer.spec.source_cidrs:
+        if not covered(cidr, bounds.allowed_cidrs):
+            raise InvalidSpecError(
+                f"spec.sourceCIDRs: {cidr} lies outside the archive's allowedCIDRs ({', '.join(bounds.allowed_cidrs)})",
+                action="narrow the source, or have spec.peers.allowedCIDRs of the archive widened",
+                reason="SourceNotAllowed",
+            )
+    for right in peer.spec.rights:
+        if right not in bounds.max_rights:
+            raise InvalidSpecError(
+                f"spec.rights: {right.value} exceeds the archive's maxRights ({', '.join(bounds.max_rights)})",
+                action="drop the right, or have spec.peers.maxRights of the archive widened",
+                reason="RightNotAllowed",
+            )
+    if archive.spec.dicom.ae_title in peer.spec.ae_titles:
+        raise InvalidSpecError(
+            f"spec.aeTitles: {archive.spec.dicom.ae_title!r} is the archive's own AE title",
+            action="give the device a title of its own",
+            reason="DuplicateAETitle",
+        )
+    if peer.spec.certificate.dns_name.endswith(_RESERVED_SUFFIXES):
+        raise InvalidSpecError(
+            f"spec.certificate.dnsName: {peer.spec.certificate.dns_name!r} is a name of the cluster's own services",
+            action="use a name of the device, for example ct1.imaging.example",
+            reason="ReservedIdentity",
+        )
+
+
+class _Taken:
+    """What earlier accepted peers hold."""
+
+    def __init__(self, archive: Archive | None) -> None:
+        self._titles: dict[str, str] = {}
+        self._identities: dict[str, str] = {}
+        self._archive = archive.name if archive else ""
+        self._count = 0
+
+    def claim(self, peer: Peer) -> None:
+        for title in peer.spec.ae_titles:
+            if title in self._titles:
+                raise InvalidSpecError(
+                    f"spec.aeTitles: {title!r} belongs to DicomPeer {self._titles[title]}, which came first",
+                    action="choose another title, or remove it from the earlier peer",
+                    reason="DuplicateAETitle",
+                )
+        identity = peer.spec.certificate.dns_name
+        if identity in self._identities:
+            raise InvalidSpecError(
+                f"spec.certificate.dnsName: {identity!r} belongs to DicomPeer {self._identities[identity]}, "
+                "which came first",
+                action="give each device its own certificate name",
+                reason="DuplicateIdentity",
+            )
+        if self._count >= MAX_PEERS:
+            raise InvalidSpecError(
+                f"archive {self._archive!r} has {MAX_PEERS} peers, which is the most its gate can tell apart",
+                action="list several AE titles of one device in one DicomPeer, or use a second archive",
+                reason="TooManyPeers",
+            )
+        self._count += 1
+        self._identities[identity] = peer.key
+        self._titles.update(dict.fromkeys(peer.spec.ae_titles, peer.key))

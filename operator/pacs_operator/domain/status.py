@@ -1,0 +1,127 @@
+"""``PacsArchive.status`` and ``DicomPeer.status``, typed; the CRDs say the same by test.
+
+Everything here can be found again from the cluster; nothing irreplaceable lives only in a status.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pacs_operator.domain.conditions import Condition
+from pacs_operator.domain.model import Model
+from pacs_operator.domain.names import Component, Zone
+from pacs_operator.domain.results import CheckResult, Outcome
+
+MAX_LISTED_PEERS = 200
+MAX_WAITING = 32
+MAX_MESSAGE = 1024  # of a condition
+MAX_PEER_MESSAGE = 512
+MAX_WAITING_TEXT = 256
+
+
+class Endpoints(Model):
+    """Where modalities connect."""
+
+    service: str  # DNS name of the gate's Service
+    port: int
+    node_port: int | None = None
+    ae_title: str
+    load_balancer: Annotated[list[str], Field(max_length=8)] = []
+
+
+class ZoneStatus(Model):
+    """One zone and its namespace."""
+
+    zone: Zone
+    namespace: str
+
+
+class CertificateStatus(Model):
+    """The leaf of a component that ends first; several replicas have one each."""
+
+    component: Component
+    name: str
+    serial: str
+    not_after: str
+
+
+class Effective(Model):
+    """What is in force where the spec leaves it open."""
+
+    release: str  # catalog/version
+    images: dict[str, str]
+    vault_address: str
+    gate_replicas: int
+    gate_max_associations: int
+    conformance_schedule: str
+    conformance_time_zone: str
+    encryption: str  # mode and reason
+
+
+class ConformanceStatus(Model):
+    """The last finished run; ``config_hash`` is what it attacked."""
+
+    run: str
+    time: str
+    outcome: Outcome
+    config_hash: str
+    replicas: int = 0
+    checks: Annotated[list[CheckResult], Field(max_length=128)] = []
+
+
+class PeerSummary(Model):
+    """One peer, coarsely: times are refreshed at most every 15 minutes."""
+
+    id: str
+    accepted: bool
+    reason: str | None = None
+    message: str | None = None
+    dns_name: str | None = None
+    presented_not_after: str | None = None
+    last_store: str | None = None
+    last_rejection: str | None = None
+    last_rejection_reason: str | None = None
+
+
+class PeersStatus(Model):
+    """All peers; the list is cut at 200, the counts are not."""
+
+    accepted: int
+    refused: int
+    list: Annotated[list[PeerSummary], Field(max_length=MAX_LISTED_PEERS)] = []
+
+
+class ArchiveStatus(Model):
+    """``PacsArchive.status``."""
+
+    observed_generation: int | None = None
+    conditions: Annotated[list[Condition], Field(max_length=32)] = []
+    lineage_id: str | None = Field(None, alias="lineageID")
+    endpoints: Endpoints | None = None
+    zones: Annotated[list[ZoneStatus], Field(max_length=8)] = []
+    certificates: Annotated[list[CertificateStatus], Field(max_length=64)] = []
+    effective: Effective | None = None
+    conformance: ConformanceStatus | None = None
+    peers: PeersStatus | None = None
+    waiting: Annotated[list[str], Field(max_length=MAX_WAITING)] = []
+    last_handled_conformance_token: Annotated[str, Field(max_length=253)] | None = None
+
+
+class PeerCondition(Model):
+    """The one condition of a peer."""
+
+    type: Literal["Accepted"] = "Accepted"
+    status: Literal["True", "False"]
+    reason: str
+    message: str
+    observed_generation: int
+    last_transition_time: str
+
+
+class PeerStatus(Model):
+    """``DicomPeer.status``; identity and role stand here only while the peer is accepted."""
+
+    observed_generation: int
+    conditions: Annotated[list[PeerCondition], Field(max_length=32)]
+    bound_identity: str | None = None
+    vault_role: str | None = None  # <mount>/sign/<role>

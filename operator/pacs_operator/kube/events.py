@@ -1,0 +1,64 @@
+"""Kubernetes Events: what people must know, once."""
+
+import contextlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from pacs_operator.domain import names
+from pacs_operator.kube.apply import content_hash
+from pacs_operator.kube.errors import AlreadyExistsError
+from pacs_operator.kube.port import KubePort, Manifest, metadata
+
+#: Events on cluster-scoped objects live here, where kubectl looks for them.
+CLUSTER_SCOPE_NAMESPACE = "default"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What an Event says; ``reason`` and ``message`` as in a condition, no secrets, no patient data."""
+
+    kind: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def post(kube: KubePort, about: Manifest, notice: Notice, now: datetime) -> None:
+    """Post an Event on an object; the same statement within one hour is posted once.
+
+    The name is made of the content and the hour, so that a repeated pass, or another process after a crash, meets
+    its own event instead of adding one.
+
+    Parameters
+    ----------
+    kube
+        The API.
+    about
+        The object it is about.
+    notice
+        What to say.
+    now
+        Time of the pass (UTC).
+    """
+    data, utc = metadata(about), now.astimezone(UTC)
+    stamp = utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+    namespace = data.get("namespace") or CLUSTER_SCOPE_NAMESPACE
+    identity = [data.get("uid"), notice.kind, notice.reason, notice.message, utc.strftime("%Y%m%d%H")]
+    involved = {"apiVersion": about["apiVersion"], "kind": about["kind"], "name": data["name"], "uid": data.get("uid")}
+    if data.get("namespace"):
+        involved["namespace"] = namespace
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{data['name'][:200]}.{content_hash(identity)}", "namespace": namespace},
+        "involvedObject": involved,
+        "type": notice.kind,
+        "reason": notice.reason,
+        "message": notice.message[:1000],
+        "source": {"component": names.FIELD_MANAGER},
+        "firstTimestamp": stamp,
+        "lastTimestamp": stamp,
+        "count": 1,
+    }
+    with contextlib.suppress(AlreadyExistsError):
+        kube.create(event)
