@@ -11,7 +11,7 @@ storage:
   delete: {enabled: true}
 http: {addr: "$REGISTRY", secret: testbed}
 EOF
-  OTEL_TRACES_EXPORTER=none process_start registry in_node "$BIN/registry" serve "$STATE/registry.yaml"
+  OTEL_TRACES_EXPORTER=none process_start registry "${ENTER_NODE[@]}" "$BIN/registry" serve "$STATE/registry.yaml"
 }
 
 registry_ready() { in_node curl -fsS --max-time 2 "http://$REGISTRY/v2/"; }

@@ -33,7 +33,7 @@ apply_cilium_crds() {
 
 start_cilium() {
   # identity-change-grace-period: a changed label acts at once; policy-cidr-match-mode: ipBlock matches pods and nodes
-  K8S_NODE_NAME=$NODE PATH=$CILIUM/path:$PATH process_start cilium in_node "$BIN/cilium-agent" \
+  K8S_NODE_NAME=$NODE PATH=$CILIUM/path:$PATH process_start cilium "${ENTER_NODE[@]}" "$BIN/cilium-agent" \
     --k8s-kubeconfig-path="$STATE/cilium.kubeconfig" --lib-dir="$CILIUM/lib" --bpf-root="$CILIUM/bpffs" \
     --cgroup-root="$CILIUM/cgroup2" --enable-ipv4=true --enable-ipv6=false --ipam=kubernetes \
     --routing-mode=native --ipv4-native-routing-cidr="$POD_CIDR" --devices=eth0 --identity-allocation-mode=crd \
@@ -54,6 +54,14 @@ publish_cni_config() {
 }
 
 policy_enforcement() { "$BIN/cilium-dbg" config get PolicyEnforcement 2>/dev/null | awk '{print $NF}'; }
+
+policies_word() {
+  case $(policy_enforcement) in
+    never) echo OFF ;;
+    '') echo unknown ;;
+    *) echo on ;;
+  esac
+}
 
 enforcement_is() { [ "$(policy_enforcement)" = "$1" ]; }
 

@@ -56,7 +56,8 @@ until_ok() {
 }
 
 # Not `ip netns exec`: that remounts /sys and hides the cgroup mounts from the kubelet.
-in_node() { nsenter --net="/run/netns/$NODE" -- "$@"; }
+ENTER_NODE=(nsenter --net="/run/netns/$NODE" --)
+in_node() { "${ENTER_NODE[@]}" "$@"; }
 
 kubectl_admin() { "$BIN/kubectl" --kubeconfig="$ADMIN_KUBECONFIG" "$@"; }
 

@@ -28,7 +28,7 @@ apiserver_flags() {
 
 start_etcd() {
   # without fsync: a test cluster may lose its last writes in a power cut of the whole machine
-  process_start etcd in_node "$BIN/etcd" --data-dir "$STATE/etcd" --unsafe-no-fsync --log-level=warn \
+  process_start etcd "${ENTER_NODE[@]}" "$BIN/etcd" --data-dir "$STATE/etcd" --unsafe-no-fsync --log-level=warn \
     --listen-client-urls http://127.0.0.1:2379 --advertise-client-urls http://127.0.0.1:2379 \
     --listen-peer-urls http://127.0.0.1:2380
 }
@@ -37,7 +37,7 @@ start_apiserver() {
   local pki=$STATE/pki flags
   write_audit_policy "$pki/audit-policy.yaml"
   read -r -d '' -a flags < <(apiserver_flags "$pki" http://127.0.0.1:2379 "$LOG_DIR/audit.log") || true
-  process_start apiserver in_node "$BIN/kube-apiserver" "${flags[@]}" --bind-address=0.0.0.0 \
+  process_start apiserver "${ENTER_NODE[@]}" "$BIN/kube-apiserver" "${flags[@]}" --bind-address=0.0.0.0 \
     --advertise-address="$NODE_ADDRESS" --secure-port=6443 \
     --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
     --kubelet-client-certificate="$pki/apiserver-kubelet.crt" --kubelet-client-key="$pki/apiserver-kubelet.key" \
@@ -48,11 +48,11 @@ apiserver_ready() { kubectl_admin get --raw /readyz; }
 
 start_controllers() {
   local pki=$STATE/pki
-  process_start controller-manager in_node "$BIN/kube-controller-manager" \
+  process_start controller-manager "${ENTER_NODE[@]}" "$BIN/kube-controller-manager" \
     --kubeconfig="$STATE/controller-manager.kubeconfig" --use-service-account-credentials --leader-elect=false \
     --service-account-private-key-file="$pki/sa.key" --root-ca-file="$pki/ca.crt" \
     --cluster-signing-cert-file="$pki/ca.crt" --cluster-signing-key-file="$pki/ca.key" \
     --allocate-node-cidrs --cluster-cidr="$POD_CIDR" --node-cidr-mask-size=24 \
     --service-cluster-ip-range="$SERVICE_CIDR"
-  process_start scheduler in_node "$BIN/kube-scheduler" --kubeconfig="$STATE/scheduler.kubeconfig" --leader-elect=false
+  process_start scheduler "${ENTER_NODE[@]}" "$BIN/kube-scheduler" --kubeconfig="$STATE/scheduler.kubeconfig" --leader-elect=false
 }

@@ -124,11 +124,11 @@ command_status() {
     check "cluster DNS" dns_ready
     check "OpenBao" openbao_active
     check "registry" registry_ready
-    printf '%-20s %s\n' "network policies" "$([ "$(policy_enforcement)" != never ] && echo on || echo OFF)"
+    printf '%-20s %s\n' "network policies" "$(policies_word)"
     printf '%-20s %s\n' modalities "$(modality_list | tr '\t\n' '=  ')"
     printf '%-20s %s\n' kubeconfig "$ADMIN_KUBECONFIG"
   fi
-  return "$failed"
+  exit "$failed"
 }
 
 command_kubeconfig() {

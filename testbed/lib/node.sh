@@ -36,7 +36,7 @@ start_containerd() {
   mkdir -p "$RUN" "$STATE/containerd"
   link_cni_plugins
   write_containerd_config
-  process_start containerd in_node containerd --config "$STATE/containerd.toml"
+  process_start containerd "${ENTER_NODE[@]}" containerd --config "$STATE/containerd.toml"
 }
 
 write_kubelet_config() {
@@ -67,7 +67,7 @@ EOF
 start_kubelet() {
   mkdir -p "$STATE/kubelet" "$STATE/podlogs"
   write_kubelet_config
-  process_start kubelet in_node "$BIN/kubelet" --config="$STATE/kubelet.yaml" \
+  process_start kubelet "${ENTER_NODE[@]}" "$BIN/kubelet" --config="$STATE/kubelet.yaml" \
     --kubeconfig="$STATE/kubelet-client.kubeconfig" --hostname-override="$NODE" --node-ip="$NODE_ADDRESS" \
     --root-dir="$STATE/kubelet"
 }
@@ -83,7 +83,7 @@ hostnameOverride: $NODE
 # limits of connection tracking belong to the whole machine: left alone
 conntrack: {maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 EOF
-  process_start proxy in_node "$BIN/kube-proxy" --config="$STATE/proxy.yaml"
+  process_start proxy "${ENTER_NODE[@]}" "$BIN/kube-proxy" --config="$STATE/proxy.yaml"
 }
 
 # start_volumes: file systems in image files are mounted again before the kubelet gives them to pods
@@ -95,7 +95,7 @@ start_volumes() {
     folder=${file%.img}
     mountpoint -q "$folder" || mount -o loop,nosuid,nodev "$file" "$folder"
   done
-  process_start hostpath in_node "$BIN/hostpath" -kubeconfig "$STATE/hostpath.kubeconfig" -folder "$VOLUMES" -node "$NODE"
+  process_start hostpath "${ENTER_NODE[@]}" "$BIN/hostpath" -kubeconfig "$STATE/hostpath.kubeconfig" -folder "$VOLUMES" -node "$NODE"
 }
 
 running_tasks() { containerd_ctl tasks ls 2>/dev/null | awk '$3 == "RUNNING" {print $1}'; }

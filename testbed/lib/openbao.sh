@@ -42,7 +42,7 @@ EOF
 
 start_openbao() {
   prepare_openbao
-  process_start openbao in_node "$BIN/bao" server -config="$OPENBAO/config.hcl"
+  process_start openbao "${ENTER_NODE[@]}" "$BIN/bao" server -config="$OPENBAO/config.hcl"
 }
 
 # bao_command ARGUMENT...: as the administrator

@@ -20,7 +20,7 @@ start_time() {
 process_pid() {
   local pid begun
   read -r pid begun 2>/dev/null <"$PROCESS_DIR/$1" || return 1
-  [ "$(start_time "$pid")" = "$begun" ] || return 1
+  [ -n "$begun" ] && [ "$(start_time "$pid")" = "$begun" ] || return 1
   echo "$pid"
 }
 
@@ -82,7 +82,8 @@ end_process() {
 end_strays() {
   [ -e "/run/netns/$NODE" ] || return 0
   local pid exe folder known
-  known=" $(cat "$PROCESS_DIR"/* 2>/dev/null | cut -d' ' -f1 | tr '\n' ' ') "
+  mkdir -p "$PROCESS_DIR"
+  known=" $(find "$PROCESS_DIR" -type f -exec cut -d' ' -f1 {} + 2>/dev/null | tr '\n' ' ') "
   for pid in $(ip netns pids "$NODE"); do
     exe=$(readlink "/proc/$pid/exe") || continue
     for folder in "$@"; do

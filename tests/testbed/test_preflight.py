@@ -43,7 +43,7 @@ def test_its_own_address_is_not_in_the_way(shell: Run) -> None:
 
 
 def test_an_old_go_is_refused(shell: Run) -> None:
-    answer = shell('go() { echo go1.19.8; }; require_build_tools coredns')
+    answer = shell("go() { echo go1.19.8; }; require_build_tools coredns")
     assert answer.returncode == 1
     assert "Go 1.19.8 is too old" in answer.stderr
 
@@ -60,9 +60,7 @@ def archive(path: Path, *members: str) -> Path:
     [(("manifest.json", "config.json"), "docker-archive"), (("oci-layout", "index.json"), "oci-archive"),
      (("oci-layout", "manifest.json"), "oci-archive")],
 )  # fmt: skip
-def test_the_kind_of_an_archive_is_seen(
-    shell: Run, tmp_path: Path, members: tuple[str, ...], transport: str
-) -> None:
+def test_the_kind_of_an_archive_is_seen(shell: Run, tmp_path: Path, members: tuple[str, ...], transport: str) -> None:
     path = archive(tmp_path / "image.tar", *members)
     assert shell(f"image_source {path}").stdout == f"{transport}:{path}\n"
 
