@@ -1,0 +1,165 @@
+"""Orthanc plugin of the archive: what DICOM alone does not guard.
+
+- C-STORE: another content under a known SOP Instance UID is refused, identical content succeeds; the probes'
+  reserved identifiers are theirs alone (`pacs_rules`). Needs ``OverwriteInstances: IfChanged``: under ``Never``
+  Orthanc answers success without asking. Any failure of the check refuses the object.
+- Storage commitment: each object is read again from the disk. Needs ``MaximumStorageCacheSize: 0``.
+- REST and STOW uploads: the preamble is blanked, where a program could hide (C-STORE never carries one). They
+  pass by the C-STORE check: whoever can reach HTTP has to be kept from uploading.
+
+Log lines and metrics hold enumerated reasons and calling AE titles, never identifiers of patients or objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections import Counter
+
+import orthanc
+from pacs_inflight import InFlight
+from pacs_rules import SUCCESS, Refusal, Reserved, printable
+
+Reason = orthanc.StorageCommitmentFailureReason
+PREAMBLE = bytes(128)
+
+_in_flight = InFlight()
+_counts: Counter[str] = Counter()
+_counts_lock = threading.Lock()
+
+
+def stored_copies(uid: str) -> list[str]:
+    """Return Orthanc's identifiers of the instances with this SOP Instance UID, whatever their patient."""
+    # Not LookupInstance: it answers "unknown" for two copies just as for none.
+    found = json.loads(orthanc.RestApiPost("/tools/lookup", uid.encode()))
+    return [entry["ID"] for entry in found if entry["Type"] == "Instance"]
+
+
+def holds_same(instance_id: str, digest: str) -> bool:
+    """Tell whether a stored instance has this content, and still has it on the disk."""
+    if orthanc.RestApiGet(f"/instances/{instance_id}/attachments/dicom/md5").decode() != digest:
+        return False
+    verify(instance_id)
+    return True
+
+
+def verify(instance_id: str) -> None:
+    """Read a stored instance from the disk; raises when it is not what was stored."""
+    orthanc.RestApiPost(f"/instances/{instance_id}/attachments/dicom/verify-md5", b"")
+
+
+def judge(instance: orthanc.DicomInstance, reserved: Reserved) -> Refusal | None:
+    """Judge one object that a peer sends.
+
+    Parameters
+    ----------
+    instance
+        The object as received, not stored yet.
+    reserved
+        What belongs to the probes.
+
+    Returns
+    -------
+    Refusal or None
+        None when Orthanc may store it.
+    """
+    tags = json.loads(instance.GetInstanceSimplifiedJson())
+    uids = {
+        key: str(tags.get(key) or "") for key in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+    }
+    refusal = reserved.refusal(instance.GetInstanceRemoteAet(), str(tags.get("PatientID") or ""), uids)
+    if refusal is not None:
+        return refusal
+    uid = uids["SOPInstanceUID"].strip(" \0")
+    if not uid:
+        return Refusal.CHECK_FAILED
+    # MD5 because Orthanc keeps no other digest; whoever builds a collision deceives only himself.
+    digest = hashlib.md5(instance.GetInstanceData(), usedforsecurity=False).hexdigest()
+    # First hold, then look: in between, another copy may have reached the index.
+    alone = _in_flight.hold(uid, digest, time.monotonic())
+    copies = stored_copies(uid)
+    if not copies:
+        return None if alone else Refusal.STORE_IN_PROGRESS
+    if alone:
+        _in_flight.release(uid)
+    return None if all(holds_same(copy, digest) for copy in copies) else Refusal.DUPLICATE_DIFFERS
+
+
+def count(refusal: Refusal) -> None:
+    """Add one to a refusal's metric."""
+    with _counts_lock:
+        _counts[refusal.reason] += 1
+        publish(refusal)
+
+
+def publish(refusal: Refusal) -> None:
+    """Publish a refusal's metric at its present value."""
+    name = "pacs_store_refused_" + "".join(f"_{c.lower()}" if c.isupper() else c for c in refusal.reason)[1:]
+    orthanc.SetMetricsValue(name, float(_counts[refusal.reason]), orthanc.MetricsType.DEFAULT)
+
+
+def alert(event: str, reason: str, aet: str, cause: str = "") -> None:
+    """Write one log line that a monitor can read: enumerated words and the AE title only."""
+    line = {"event": event, "reason": reason, "aet": printable(aet)}
+    if cause:
+        line["cause"] = cause
+    orthanc.LogWarning(json.dumps(line))
+
+
+def incoming_store(instance: orthanc.DicomInstance, reserved: Reserved) -> int:
+    """Return the status that a C-STORE gets: `SUCCESS` lets Orthanc store the object."""
+    try:
+        refusal, cause = judge(instance, reserved), ""
+    except Exception as problem:  # whatever failed, nothing may pass unchecked
+        # The class alone: a message may quote the object.
+        refusal, cause = Refusal.CHECK_FAILED, type(problem).__name__
+    if refusal is None:
+        return SUCCESS
+    count(refusal)
+    alert("store-refused", refusal.reason, instance.GetInstanceRemoteAet(), cause)
+    return refusal.status
+
+
+def received(data: bytes, origin: int) -> tuple[int, bytes | None]:
+    """Blank the preamble of an uploaded object."""
+    uploaded = origin != orthanc.InstanceOrigin.DICOM_PROTOCOL
+    if uploaded and data[128:132] == b"DICM" and data[:128] != PREAMBLE:
+        return orthanc.ReceivedInstanceAction.MODIFY, PREAMBLE + data[128:]
+    return orthanc.ReceivedInstanceAction.KEEP_AS_IS, None
+
+
+def commitment(*request: object) -> str:
+    """Begin a storage commitment (job, transaction, classes, instances, peer, called); look-ups need the peer."""
+    return str(request[4])
+
+
+def committed(sop_class: str, sop_instance: str, peer: str) -> int:
+    """Tell whether one object is safely stored, by reading it again from the disk."""
+    try:
+        copies = stored_copies(sop_instance)
+        for copy in copies:
+            verify(copy)
+        stored_as = {
+            orthanc.RestApiGet(f"/instances/{copy}/metadata/SopClassUid").decode() for copy in copies
+        }
+    except Exception as problem:  # an object that cannot be read back is not committed
+        alert("commitment-refused", "ProcessingFailure", peer, type(problem).__name__)
+        return Reason.PROCESSING_FAILURE
+    if not copies:
+        return Reason.NO_SUCH_OBJECT_INSTANCE
+    return Reason.SUCCESS if stored_as == {sop_class} else Reason.CLASS_INSTANCE_CONFLICT
+
+
+def start() -> None:
+    """Register the guards; without valid rules every C-STORE is refused."""
+    reserved = Reserved.from_configuration(json.loads(orthanc.GetConfiguration()))
+    orthanc.RegisterIncomingCStoreInstanceFilter(lambda instance: incoming_store(instance, reserved))
+    orthanc.RegisterReceivedInstanceCallback(received)
+    orthanc.RegisterStorageCommitmentScpCallback(commitment, committed)
+    for refusal in Refusal:
+        publish(refusal)
+
+
+start()

@@ -1,0 +1,1 @@
+"""Builds the product's images from Debian packages, without a public image registry."""
