@@ -1,0 +1,136 @@
+"""The agent in a pod: its configuration and its container, as sidecar or as one-shot."""
+
+from pacs_operator.domain.agentconfig import CONFIG_DIR, RUN_DIR, AgentConfig, Leaf, VaultAccess
+from pacs_operator.domain.facts import Desired
+from pacs_operator.domain.gatepeers import PEERS_FILE
+from pacs_operator.domain.leaves import leaves_of
+from pacs_operator.domain.names import (
+    ZONE_OF,
+    CaName,
+    Component,
+    Port,
+    component_role,
+    namespace_of,
+    service_dns,
+)
+from pacs_operator.render import pods, sizes
+from pacs_operator.render.manifests import Manifest, config_map, document
+
+CONFIG_FILE = f"{CONFIG_DIR}/agent.json"
+HAPROXY_SOCKET = f"{RUN_DIR}/haproxy.sock"
+HAPROXY_LOG_SOCKET = f"{RUN_DIR}/log.sock"
+
+_TRUST = {
+    Component.GATE: [CaName.PEERS, CaName.INTERNAL, CaName.CONTROL],
+    Component.ORTHANC: [CaName.INTERNAL, CaName.CONTROL],
+    Component.POSTGRES: [CaName.INTERNAL, CaName.CONTROL],
+    Component.CONFORMANCE: [CaName.PEERS, CaName.CONTROL],
+}
+
+# Vault may be sealed when a pod starts: the agent itself keeps trying, a restart would only add to its back-off.
+_STARTUP_PERIOD_SECONDS = 1
+_STARTUP_FAILURES = 3600
+
+
+def config(desired: Desired, component: Component) -> AgentConfig:
+    """Return what a component's agent knows."""
+    archive = desired.archive.name
+    vault = desired.vault
+    specific: dict[str, object] = {}
+    match component:
+        case Component.GATE:
+            specific = {"haproxy_socket": HAPROXY_SOCKET, "haproxy_log_socket": HAPROXY_LOG_SOCKET}
+        case Component.ORTHANC:
+            specific = {"orthanc_url": f"http://127.0.0.1:{Port.ORTHANC_HTTP}"}
+        case Component.POSTGRES:
+            specific = {"postgres_socket_dir": RUN_DIR}
+        case Component.CONFORMANCE:
+            pass
+    serves = component is not Component.CONFORMANCE
+    return AgentConfig(
+        component=component,
+        lineage_id=desired.lineage_id,
+        vault=VaultAccess(
+            address=vault.address,
+            auth_path=vault.auth_path,
+            role=f"{namespace_of(archive, ZONE_OF[component])}.{component.value}",
+        ),
+        leaves=_leaves(archive, component),
+        trust=_TRUST[component],
+        control_leaf="control" if serves else None,
+        control_clients=_control_clients(desired, component) if serves else {},
+        ae_title=desired.archive.spec.dicom.ae_title,
+        **specific,
+    )
+
+
+def _leaves(archive: str, component: Component) -> list[Leaf]:
+    return [
+        Leaf(
+            name=leaf.name,
+            ca=leaf.ca,
+            role=component_role(archive, component, leaf.name),
+            key_type=leaf.key_type,
+            dns_names=list(leaf.dns_names),
+            ttl_seconds=leaf.ttl_seconds,
+        )
+        for leaf in leaves_of(component, archive)
+    ]
+
+
+def _control_clients(desired: Desired, component: Component) -> dict[str, str]:
+    clients = {"status": f"status.{desired.cluster.operator_namespace}.svc"}
+    if component is Component.ORTHANC:
+        clients["cleanup"] = service_dns(Component.CONFORMANCE, desired.archive.name)
+    return clients
+
+
+def files(desired: Desired, component: Component) -> dict[str, str]:
+    """Return the agent's files in the component's ConfigMap."""
+    return {
+        "agent.json": document(config(desired, component).document()),
+        "vault-ca.pem": desired.vault.ca_pem,
+    }
+
+
+def sidecar(desired: Desired, component: Component) -> Manifest:
+    """Return the agent that starts before its neighbour and outlives it.
+
+    Its restart restarts nothing else, and it does not take the pod out of service: readiness is the neighbour's.
+    """
+    mounts = [pods.MOUNT_CONFIG, pods.MOUNT_TOKEN, pods.MOUNT_TLS_WRITABLE, pods.MOUNT_RUN_WRITABLE]
+    if component in (Component.GATE, Component.ORTHANC):
+        mounts.append(pods.MOUNT_PEERS)
+    return pods.container(
+        "agent",
+        desired.release.images.tools,
+        sizes.AGENT.resources(),
+        mounts,
+        command=["/opt/pacs/bin/pacs-agent", "run", "--config", CONFIG_FILE],
+        restartPolicy="Always",
+        ports=[
+            {"name": "health", "containerPort": Port.AGENT_HEALTH, "protocol": "TCP"},
+            {"name": "control", "containerPort": Port.AGENT_CONTROL, "protocol": "TCP"},
+        ],
+        startupProbe=pods.http_probe("/startupz", period=_STARTUP_PERIOD_SECONDS, failures=_STARTUP_FAILURES),
+        livenessProbe=pods.http_probe("/livez", period=10, failures=6, timeout=5),
+    )
+
+
+def one_shot(desired: Desired, component: Component) -> Manifest:
+    """Return the agent of a Job: gets certificates once and ends."""
+    return pods.container(
+        "agent",
+        desired.release.images.tools,
+        sizes.AGENT.resources(),
+        [pods.MOUNT_CONFIG, pods.MOUNT_TOKEN, pods.MOUNT_TLS_WRITABLE],
+        command=["/opt/pacs/bin/pacs-agent", "init", "--config", CONFIG_FILE],
+    )
+
+
+def live_peers(desired: Desired) -> list[Manifest]:
+    """Return the live list, once for each agent that enforces it; in no template, so its change restarts nothing."""
+    data = {PEERS_FILE: document(desired.peers.document())}
+    return [
+        config_map(desired, pods.PEERS_CONFIG_MAP, component, data) for component in (Component.GATE, Component.ORTHANC)
+    ]

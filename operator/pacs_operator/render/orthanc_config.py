@@ -1,0 +1,215 @@
+"""``orthanc.json``: the hardened settings; the agent adds the peers (``DicomModalities``) in the pod.
+
+Misspelt keys are ignored by Orthanc without a word: a test compares every key with those that Orthanc documents.
+Facts behind the values were measured with Orthanc 1.13.0.
+"""
+
+from typing import Any
+from urllib.parse import urlencode
+
+from pacs_operator.domain import names
+from pacs_operator.domain.agentconfig import TLS_DIR
+from pacs_operator.domain.facts import Desired
+from pacs_operator.domain.names import Component, Port, service_dns
+
+STORAGE_DIR = "/var/lib/orthanc/db"
+CONFIG_FILE = "/run/pacs/orthanc/orthanc.json"  # assembled by the agent
+
+_PLUGINS = "/usr/share/orthanc/plugins"
+
+# RFC 9325 4.2, OpenSSL's names (IANA's make Orthanc exit); TLS 1.3 suites are not listed here.
+TLS12_SUITES = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+)
+_TLS_1_2 = 4
+
+# Beyond the gate's own limit of associations: health checks, and associations that are still being closed.
+_SPARE_THREADS = 8
+
+_FIND_LIMIT = 50_000
+
+
+def render(desired: Desired) -> dict[str, Any]:
+    """Return Orthanc's configuration without peers."""
+    return {
+        "Name": desired.archive.name,
+        "DatabaseServerIdentifier": desired.archive.name,  # stays when the pod's host name does not
+        **_dicom(desired),
+        **_dicom_tls(),
+        **_rights(),
+        **_http(),
+        **_storage(),
+        **_memory(),
+        **_plugins(desired),
+    }
+
+
+def _dicom(desired: Desired) -> dict[str, Any]:
+    return {
+        "DicomServerEnabled": True,
+        "DicomPort": Port.ORTHANC_DICOM,
+        "DicomAet": desired.archive.spec.dicom.ae_title,
+        "DicomCheckCalledAet": True,
+        "StrictAetComparison": True,
+        # Orthanc sees the gate's address for every peer: the gate and the network policies check sources.
+        "DicomCheckModalityHost": False,
+        # Silent associations hold threads in turn: with fewer threads than associations everybody waits.
+        "DicomThreadsCount": associations(desired) + _SPARE_THREADS,
+        # Modalities pause between series; threads suffice, so patience costs nothing.
+        "DicomScpTimeout": 120,
+        "MaximumPduLength": 131072,
+        # Answers are in UTF-8 or lose characters silently: other encodings turn names into something else.
+        "DefaultEncoding": "Utf8",
+        # A limit crops priors and ends with success, so it must be out of any real query's reach.
+        "LimitFindResults": _FIND_LIMIT,
+        "LimitFindInstances": _FIND_LIMIT,
+        # Attributes outside the index are read from disk for the answer, not for a search through all files.
+        "StorageAccessOnFind": "Answers",
+        "TranscodeDicomProtocol": True,  # for a peer that does not know the stored transfer syntax; files stay as sent
+        "SynchronousCMove": True,
+        "DeidentifyLogs": True,
+    }
+
+
+def associations(desired: Desired) -> int:
+    """Return how many associations all gate replicas may open together, a rollout's surge included.
+
+    Each replica holds the limit for itself.
+    """
+    gate = desired.archive.spec.gate
+    return gate.max_associations * (gate.replicas + 1)
+
+
+def _dicom_tls() -> dict[str, Any]:
+    """Return TLS towards the gate; minimum version and suites always together (alone each widens the other)."""
+    return {
+        "DicomTlsEnabled": True,
+        "DicomTlsCertificate": f"{TLS_DIR}/dicom-server.crt",
+        "DicomTlsPrivateKey": f"{TLS_DIR}/dicom-server.key",
+        "DicomTlsTrustedCertificates": f"{TLS_DIR}/ca-internal.pem",
+        "DicomTlsRemoteCertificateRequired": True,
+        "DicomTlsMinimumProtocolVersion": _TLS_1_2,
+        "DicomTlsCiphersAccepted": list(TLS12_SUITES),
+    }
+
+
+def _rights() -> dict[str, Any]:
+    """Return that nobody may do anything; each peer's entry then says what it may.
+
+    Only with all six false is an unknown title turned away at the association.
+    """
+    services = ("Echo", "Store", "Find", "FindWorklist", "Get", "Move")
+    return {
+        **{f"DicomAlwaysAllow{service}": False for service in services},
+        # The spec is the source of truth, not what somebody wrote into the database.
+        "DicomModalitiesInDatabase": False,
+        "OrthancPeersInDatabase": False,
+    }
+
+
+def _http() -> dict[str, Any]:
+    """Return HTTP for the agent alone.
+
+    It listens on loopback of a pod whose only other process is the agent, and Orthanc refuses other sources
+    itself: a password there would be a secret to keep, and would protect from nobody. Never TLS: Debian's build
+    crashes on the first HTTPS request.
+    """
+    return {
+        "HttpServerEnabled": True,
+        "HttpPort": Port.ORTHANC_HTTP,
+        "HttpBindAddresses": ["127.0.0.1"],
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "SslEnabled": False,
+        "HttpThreadsCount": 10,
+        "HttpDescribeErrors": False,
+        "KeepAlive": True,
+        "TcpNoDelay": True,
+        "OrthancExplorerEnabled": False,
+        "WebDavEnabled": False,
+        "ExecuteLuaEnabled": False,
+        "RestApiWriteToFileSystemEnabled": False,
+        "MetricsEnabled": True,
+    }
+
+
+def _storage() -> dict[str, Any]:
+    """Return an archive that never deletes by itself, and says so when it is full."""
+    return {
+        "StorageDirectory": STORAGE_DIR,
+        "MaximumStorageSize": 0,
+        "MaximumPatientCount": 0,
+        "MaximumStorageMode": "Reject",
+        # With "Never" the C-STORE filter is skipped and the modality is told that a lost image was stored.
+        "OverwriteInstances": "IfChanged",
+        "StoreMD5ForAttachments": True,
+        "SyncStorageArea": True,
+        "StorageCompression": False,
+        # Asynchronous archives go there in clear: memory, never a disk. The folder must exist.
+        "TemporaryDirectory": "/tmp",  # noqa: S108  # a memory-backed volume of this pod alone
+    }
+
+
+def _memory() -> dict[str, Any]:
+    """Return caches and arenas.
+
+    Storage and parser caches are off: storage commitment and integrity checks must read the disk, not what they
+    remember. The capacities bound what readers hold at once; a larger object still passes.
+    """
+    return {
+        "MaximumStorageCacheSize": 0,
+        "DicomParserCacheSize": 0,
+        "TranscoderCacheSize": 0,
+        "StorageMemoryCapacity": 256,
+        "DicomParserMemoryCapacity": 128,
+        "TranscoderMemoryCapacity": 128,
+        "MallocArenaMax": 4,
+    }
+
+
+def _plugins(desired: Desired) -> dict[str, Any]:
+    """Return the plugins; a path that does not exist stops Orthanc, a missing ``PythonScript`` would not.
+
+    DICOMweb is left out as long as no gate speaks HTTPS: STOW-RS bypasses the C-STORE filter.
+    """
+    return {
+        "Plugins": [f"{_PLUGINS}/libOrthancPostgreSQLIndex.so", f"{_PLUGINS}/libOrthancPython.so"],
+        "PythonScript": "/opt/pacs/plugin/pacs_archive.py",
+        "PythonVerbose": False,
+        "PacsOperator": {
+            "ProbePatientPrefix": names.PROBE_PATIENT_PREFIX,
+            "ProbeUidRoot": names.PROBE_UID_ROOT,
+            "ProbeAETitles": [names.PROBE_AE_TITLE, names.PROBE_STORE_ONLY_AE_TITLE],
+        },
+        "PostgreSQL": {
+            "EnableIndex": True,
+            "EnableStorage": False,
+            "ConnectionUri": _connection_uri(desired),
+            "Lock": True,  # a second Orthanc on the same data refuses to start
+            "IndexConnectionsCount": 8,
+            "MaximumConnectionRetries": 60,
+            "ConnectionRetryInterval": 5,
+        },
+    }
+
+
+def _connection_uri(desired: Desired) -> str:
+    """Return how Orthanc reaches its index: verified server, own certificate, no password.
+
+    Revocation lists are not consulted here: leaves live a week, and an expired list would stop the archive.
+    """
+    host = service_dns(Component.POSTGRES, desired.archive.name)
+    options = {
+        "sslmode": "verify-full",
+        "sslrootcert": f"{TLS_DIR}/ca-internal.pem",
+        "sslcert": f"{TLS_DIR}/postgres-client.crt",
+        "sslkey": f"{TLS_DIR}/postgres-client.key",
+        "ssl_min_protocol_version": "TLSv1.3",
+        "gssencmode": "disable",
+        "connect_timeout": "10",
+        "application_name": "orthanc",
+    }
+    return f"postgresql://orthanc@{host}:{Port.POSTGRES}/orthanc?{urlencode(options, safe='/')}"

@@ -1,0 +1,121 @@
+"""The archive engine: one Orthanc, its volume, its Service."""
+
+from pacs_operator.domain.facts import Desired
+from pacs_operator.domain.names import Component, Port
+from pacs_operator.render import agent, orthanc_config, pods, services, sizes
+from pacs_operator.render.manifests import Manifest, config_map, document, namespaced, selector, volume_size
+
+NAME = Component.ORTHANC.value
+IMAGES_CLAIM = "images"
+
+# Orthanc with an open association ends late; the gate drains first, the rest is cut after this.
+_GRACE_SECONDS = 120
+
+# A schema upgrade of a large index took 22 minutes elsewhere, during which Orthanc answers nothing.
+_STARTUP_PERIOD_SECONDS = 5
+_STARTUP_FAILURES = 1440  # two hours
+
+# A restart cuts associations: only when nothing answered for five minutes.
+_LIVENESS_PERIOD_SECONDS = 10
+_LIVENESS_FAILURES = 30
+
+
+def files(desired: Desired) -> dict[str, str]:
+    """Return the content of Orthanc's ConfigMap."""
+    return {
+        **agent.files(desired, Component.ORTHANC),
+        "orthanc.json": document(orthanc_config.render(desired)),
+    }
+
+
+def configuration(desired: Desired) -> list[Manifest]:
+    """Return Orthanc's ConfigMap."""
+    return [config_map(desired, NAME, Component.ORTHANC, files(desired))]
+
+
+def storage(desired: Desired) -> list[Manifest]:
+    """Return the claim of the volume that holds the images; ours, so that no workload's end takes it along."""
+    wanted = desired.archive.spec.storage
+    return [claim(desired, IMAGES_CLAIM, Component.ORTHANC, wanted.size_gi, wanted.storage_class_name)]
+
+
+def claim(desired: Desired, name: str, component: Component, size_gi: int, storage_class: str) -> Manifest:
+    """Return a claim of one volume in a component's zone."""
+    head = namespaced(desired, "PersistentVolumeClaim", name, component)
+    return {
+        **head,
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": volume_size(size_gi)}},
+            "storageClassName": storage_class,
+            "volumeMode": "Filesystem",
+        },
+    }
+
+
+def network(desired: Desired) -> list[Manifest]:
+    """Return Orthanc's Service."""
+    return [services.internal(desired, Component.ORTHANC)]
+
+
+def workload(desired: Desired) -> Manifest:
+    """Return the StatefulSet of one replica: two on one volume would be two archives."""
+    pod = pods.Pod(
+        component=Component.ORTHANC,
+        config=files(desired),
+        config_map=NAME,
+        init_containers=[agent.sidecar(desired, Component.ORTHANC)],
+        containers=[_orthanc(desired)],
+        volumes=[pods.peers_volume(), pods.claim(IMAGES_CLAIM), pods.in_memory("tmp", "64Mi")],
+        grace_seconds=_GRACE_SECONDS,
+    )
+    return stateful_set(desired, Component.ORTHANC, pods.template(desired, pod))
+
+
+def stateful_set(desired: Desired, component: Component, template: Manifest) -> Manifest:
+    """Return a StatefulSet of one replica.
+
+    ``Parallel`` lets a corrected template replace a pod that never became ready; ``OrderedReady`` would wait for it.
+    """
+    head = namespaced(desired, "StatefulSet", component.value, component)
+    return {
+        **head,
+        "spec": {
+            "replicas": 1,
+            "revisionHistoryLimit": 3,
+            "podManagementPolicy": "Parallel",
+            "serviceName": component.value,
+            "selector": {"matchLabels": selector(desired, component)},
+            "updateStrategy": {"type": "RollingUpdate"},
+            "template": template,
+        },
+    }
+
+
+def _orthanc(desired: Desired) -> Manifest:
+    environment = {
+        "TCP_NODELAY": "1",  # else every store waits some 40 ms for a delayed acknowledgement
+        "HOME": "/tmp",  # noqa: S108  # libpq fails on an unreadable home
+        # Image-sized buffers are taken from the heap again and again: mapping fresh pages costs more than AES.
+        "MALLOC_MMAP_THRESHOLD_": "67108864",
+        "MALLOC_TRIM_THRESHOLD_": "134217728",
+    }
+    return pods.container(
+        "orthanc",
+        desired.release.images.archive,
+        sizes.main(desired, Component.ORTHANC).resources(),
+        [
+            pods.MOUNT_TLS,
+            pods.MOUNT_RUN,
+            pods.MOUNT_TMP,
+            pods.mount(IMAGES_CLAIM, orthanc_config.STORAGE_DIR, writable=True),
+        ],
+        args=[orthanc_config.CONFIG_FILE],
+        env=[{"name": name, "value": value} for name, value in environment.items()],
+        ports=[{"name": "dicom", "containerPort": Port.ORTHANC_DICOM, "protocol": "TCP"}],
+        startupProbe=pods.http_probe("/neighbour-livez", period=_STARTUP_PERIOD_SECONDS, failures=_STARTUP_FAILURES),
+        livenessProbe=pods.http_probe(
+            "/neighbour-livez", period=_LIVENESS_PERIOD_SECONDS, failures=_LIVENESS_FAILURES, timeout=5
+        ),
+        readinessProbe=pods.http_probe("/readyz", period=2, failures=3),
+    )

@@ -1,0 +1,104 @@
+"""Network policies, from the connection table alone: default-deny both ways, then one pair for each component."""
+
+import ipaddress
+from collections.abc import Iterable
+
+from pacs_operator.domain.connections import CONNECTIONS, DNS, OPERATOR, PEERS, VAULT, Connection, End, Outside
+from pacs_operator.domain.facts import Desired
+from pacs_operator.domain.names import ANNOTATION_REASON, ZONE_OF, Component, Zone, namespace_of
+from pacs_operator.render.manifests import Manifest, namespaced, selector
+
+# Set by the API server itself and immutable; our own zone labels could be put on a foreign namespace.
+_NAMESPACE_NAME = "kubernetes.io/metadata.name"
+
+
+def render(desired: Desired) -> list[Manifest]:
+    """Return every network policy of the archive."""
+    manifests = [_default_deny(desired, zone) for zone in Zone]
+    for component in Component:
+        manifests.append(_policy(desired, component, "Ingress"))
+        manifests.append(_policy(desired, component, "Egress"))
+    return manifests
+
+
+def _default_deny(desired: Desired, zone: Zone) -> Manifest:
+    return {
+        **namespaced(
+            desired,
+            "NetworkPolicy",
+            "default-deny",
+            zone,
+            {ANNOTATION_REASON: "What has no row in the connection table is denied, both ways"},
+        ),
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
+    }
+
+
+def _policy(desired: Desired, component: Component, direction: str) -> Manifest:
+    """Return what one component may receive or open; without rules the policy says so by denying all."""
+    inward = direction == "Ingress"
+    rules: list[Manifest] = []
+    reasons: list[str] = []
+    for row in CONNECTIONS:
+        if (row.target if inward else row.source) != component:
+            continue
+        reasons.append(_explained(row))
+        peers = _peers(desired, row.source if inward else row.target)
+        if peers:  # a rule without peers would let everybody through
+            rules.append({"from" if inward else "to": peers, "ports": _ports(desired, row)})
+    spec: Manifest = {"podSelector": {"matchLabels": selector(desired, component)}, "policyTypes": [direction]}
+    if rules:
+        spec["ingress" if inward else "egress"] = rules
+    head = namespaced(
+        desired,
+        "NetworkPolicy",
+        f"{component.value}-{direction.lower()}",
+        component,
+        {ANNOTATION_REASON: "\n".join(reasons) or f"No connection ends in {component.value}"},
+    )
+    return {**head, "spec": spec}
+
+
+def _explained(row: Connection) -> str:
+    port = "declared port" if row.port is None else str(row.port)
+    return f"{_name(row.source)} -> {_name(row.target)} {'+'.join(row.protocols)}/{port}: {row.reason}"
+
+
+def _name(end: End) -> str:
+    return end.name if isinstance(end, Outside) else end.value
+
+
+def _ports(desired: Desired, row: Connection) -> list[Manifest]:
+    port = desired.vault.port if row.port is None else row.port
+    return [{"protocol": protocol, "port": port} for protocol in row.protocols]
+
+
+def _peers(desired: Desired, end: End) -> list[Manifest]:
+    """Return the far end of a connection as network policy peers."""
+    cluster = desired.cluster
+    if isinstance(end, Component):
+        return [_pods(namespace_of(desired.archive.name, ZONE_OF[end]), selector(desired, end))]
+    if end == OPERATOR:
+        return [_pods(cluster.operator_namespace, cluster.operator_pod_labels)]
+    if end == DNS:
+        return [_pods(cluster.dns_namespace, cluster.dns_pod_labels)]
+    if end == VAULT:
+        return _blocks(desired.vault.cidrs)
+    if end == PEERS:
+        return _blocks(cidr for peer in desired.peers.peers for cidr in peer.source_cidrs)
+    raise AssertionError(f"no rendering for {end}")
+
+
+def _pods(namespace: str, pod_labels: dict[str, str]) -> Manifest:
+    return {
+        "namespaceSelector": {"matchLabels": {_NAMESPACE_NAME: namespace}},
+        "podSelector": {"matchLabels": pod_labels},
+    }
+
+
+def _blocks(cidrs: Iterable[str]) -> list[Manifest]:
+    """Return the fewest blocks that cover exactly these networks, in a fixed order."""
+    networks = [ipaddress.ip_network(cidr) for cidr in cidrs]
+    fours = ipaddress.collapse_addresses(network for network in networks if network.version == 4)
+    sixes = ipaddress.collapse_addresses(network for network in networks if network.version == 6)
+    return [{"ipBlock": {"cidr": str(network)}} for network in (*fours, *sixes)]

@@ -1,0 +1,66 @@
+"""Processor and memory of each container.
+
+Memory request and limit are equal (an archive is not evicted because a neighbour grew); processor time is
+requested but not limited, since throttling shows as slow associations. Requests are small enough for a node of
+two cores; memory-backed volumes count against the container that wrote them.
+
+Orthanc's memory follows the blueprint's decision 7: about 4 x the largest object x the number of senders that send
+such objects at the same time, whatever plugin is loaded (a C-STORE of 524 MB took 2,037 MB). The default of 2 GiB
+is right for 500 MB in flight at once; tomosynthesis or whole-slide images with several senders need more
+(``spec.scheduling.orthanc.memoryMi``).
+"""
+
+from dataclasses import dataclass
+
+from pacs_operator.domain.archive import Resources
+from pacs_operator.domain.facts import Desired
+from pacs_operator.domain.names import Component
+from pacs_operator.render.manifests import Manifest, cpu, memory
+
+
+@dataclass(frozen=True)
+class Size:
+    """Requested processor time (thousandths of a core) and memory (MiB; request and limit)."""
+
+    cpu_milli: int
+    memory_mi: int
+
+    def resources(self) -> Manifest:
+        """Return the container's ``resources``."""
+        quantity = memory(self.memory_mi)
+        return {"requests": {"cpu": cpu(self.cpu_milli), "memory": quantity}, "limits": {"memory": quantity}}
+
+
+AGENT = Size(cpu_milli=25, memory_mi=160)
+
+_GATE_BASE_MI = 192
+_GATE_ASSOCIATION_MI = 1  # buffers of 128 KiB both ways on either side, and two TLS sessions
+
+_DEFAULTS = {
+    Component.ORTHANC: Size(cpu_milli=200, memory_mi=2048),
+    Component.POSTGRES: Size(cpu_milli=100, memory_mi=512),
+    Component.CONFORMANCE: Size(cpu_milli=100, memory_mi=512),
+}
+
+
+def main(desired: Desired, component: Component) -> Size:
+    """Return the size of a component's main container: what the spec says, else the default."""
+    scheduling = desired.archive.spec.scheduling
+    asked = {
+        Component.GATE: scheduling.gate,
+        Component.ORTHANC: scheduling.orthanc,
+        Component.POSTGRES: scheduling.database,
+    }.get(component, Resources())
+    default = _gate(desired) if component is Component.GATE else _DEFAULTS[component]
+    return Size(asked.cpu_milli or default.cpu_milli, asked.memory_mi or default.memory_mi)
+
+
+def _gate(desired: Desired) -> Size:
+    associations = desired.archive.spec.gate.max_associations
+    return Size(cpu_milli=100, memory_mi=_GATE_BASE_MI + associations * _GATE_ASSOCIATION_MI)
+
+
+def pod(desired: Desired, component: Component) -> Size:
+    """Return what a whole pod of the component requests; its agent runs beside the main container."""
+    size = main(desired, component)
+    return Size(size.cpu_milli + AGENT.cpu_milli, size.memory_mi + AGENT.memory_mi)
