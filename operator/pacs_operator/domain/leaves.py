@@ -97,3 +97,12 @@ def archive_leaves(archive: str) -> tuple[LeafSpec, ...]:
             )
         ),
     )
+
+
+def is_reserved_dns_name(name: str) -> bool:
+    """Tell whether a name belongs to the archives themselves, so that no DicomPeer may be bound to it.
+
+    A peer with the gate's name could pose as the gate, one with a probe's name would inherit the probe's rights.
+    """
+    folded = name.rstrip(".").lower()
+    return folded.endswith((".svc", ".cluster.local", f".{PUBLIC_SUFFIX}")) or folded in ("svc", PUBLIC_SUFFIX)

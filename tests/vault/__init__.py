@@ -1,0 +1,1 @@
+"""Vault: provisioning, policies and the pods' client, against a real OpenBao."""
