@@ -9,7 +9,7 @@ A neighbour is built as ``XNeighbour(config: AgentConfig, surroundings: Surround
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pacs_operator.domain.agentconfig import PeerActivity
 from pacs_operator.domain.gatepeers import LivePeers
@@ -85,3 +85,17 @@ class Neighbour(Protocol):
 
     async def close(self) -> None:
         """End background work; the neighbour itself keeps running."""
+
+
+@runtime_checkable
+class ProbeStore(Protocol):
+    """A neighbour that keeps what conformance runs store."""
+
+    async def remove_probe_objects(self, run: str) -> int:
+        """Remove the objects of one run, and nothing else; return how many instances went.
+
+        Raises
+        ------
+        NeighbourError
+            The neighbour did not answer, or what it found is not this run's.
+        """

@@ -1,0 +1,196 @@
+"""The sidecar: certificates first, then the neighbour, then everything that changes while it runs."""
+
+import asyncio
+
+from pacs_operator import __version__
+from pacs_operator.agent.clock import rfc3339
+from pacs_operator.agent.context import Context
+from pacs_operator.agent.doors import ControlDoor, control_context, health_router
+from pacs_operator.agent.errors import AgentConfigError, AgentError, NeighbourError
+from pacs_operator.agent.feeds import CertificateFeed, PeersFeed
+from pacs_operator.agent.keeper import Keeper
+from pacs_operator.agent.log import Event, emit
+from pacs_operator.agent.neighbour import Changes, Neighbour, ProbeStore
+from pacs_operator.agent.observer import QUESTION_SECONDS, Observer
+from pacs_operator.agent.peersfile import NOBODY
+from pacs_operator.agent.schedule import backoff_seconds
+from pacs_operator.agent.webserver import WebServer
+from pacs_operator.agent.x509tools import describe
+from pacs_operator.domain.agentconfig import AgentStatus, PeerActivity
+from pacs_operator.domain.names import CaName, Component
+
+WITH_PEERS = frozenset({Component.GATE, Component.ORTHANC})
+
+
+class Agent:
+    """One pod's agent.
+
+    Parameters
+    ----------
+    context
+        What it knows and where it stands.
+    neighbour
+        The server it stands beside.
+
+    Raises
+    ------
+    AgentConfigError
+        The configuration contradicts itself.
+    """
+
+    def __init__(self, context: Context, neighbour: Neighbour) -> None:
+        self._context = context
+        self._config = context.config
+        self._neighbour = neighbour
+        self.keeper = Keeper(context, self._files_changed)
+        self._peers = PeersFeed(context, neighbour) if context.config.component in WITH_PEERS else None
+        self._observer = Observer(context, neighbour, self.keeper)
+        self._certificates = CertificateFeed(context, neighbour, self._observer.forget_served)
+        self._started = False
+        self.health_port = 0
+        self.control_port = 0
+        self._check_control()
+
+    def _check_control(self) -> None:
+        leaf = self._config.control_leaf
+        if leaf is not None and (leaf not in self.keeper.leaves or CaName.CONTROL not in self.keeper.trust):
+            raise AgentConfigError(
+                f"agent.json: controlLeaf {leaf!r} is not among the leaves, or control is not in trust",
+                action="list the leaf and the authority that its callers' certificates come from",
+            )
+
+    async def run(self) -> None:
+        """Serve until cancelled.
+
+        Raises
+        ------
+        KeysNotInMemoryError
+            ``/tls`` is not memory-backed.
+        """
+        emit(Event.STARTING, component=self._config.component.value, version=__version__)
+        health = WebServer(self._context.surroundings.health_port, health_router(self))
+        self.health_port = health.port
+        health.start()
+        control: WebServer | None = None
+        try:
+            await self._start_up()
+            control = self._open_control()
+            self._started = True
+            emit(Event.STARTED, component=self._config.component.value)
+            await self._work()
+        finally:
+            emit(Event.STOPPING, component=self._config.component.value)
+            for server in filter(None, (control, health)):
+                await asyncio.to_thread(server.stop)
+            await self._neighbour.close()
+            self.keeper.close()
+
+    async def _start_up(self) -> None:
+        """Fill ``/tls``, then prepare the neighbour; the kubelet starts it after ``/startupz`` said yes."""
+        heart = asyncio.create_task(self._observer.beat())
+        try:
+            await self.keeper.obtain_all()
+            await self._prepare()
+        finally:
+            heart.cancel()
+
+    async def _prepare(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._neighbour.prepare(NOBODY if self._peers is None else self._peers.first())
+            except AgentError as error:
+                failures += 1
+                self._context.problems.report("neighbour", error)
+                await self._context.clock.sleep(backoff_seconds(failures, self._context.clock.jitter()))
+            else:
+                self._context.problems.clear("neighbour")
+                return
+
+    def _open_control(self) -> WebServer | None:
+        leaf, surroundings = self._config.control_leaf, self._context.surroundings
+        if leaf is None:
+            return None
+        door = ControlDoor(self._config, self, self.keeper.trust[CaName.CONTROL], asyncio.get_running_loop())
+        server = WebServer(surroundings.control_port, door.route, lambda: control_context(surroundings, leaf))
+        self.control_port = server.port
+        server.start()
+        return server
+
+    async def _work(self) -> None:
+        self._files_changed(self.keeper.everything)  # the neighbour may have outlived our restart, with older files
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.keeper.run())
+            group.create_task(self._certificates.run())
+            group.create_task(self._observer.run())
+            if self._peers is not None:
+                group.create_task(self._peers.run())
+
+    def _files_changed(self, changes: Changes) -> None:
+        self._certificates.add(changes)
+
+    # What the kubelet asks; called from the threads of the health port, so only plain reads.
+
+    def started(self) -> bool:
+        """Tell whether all is in ``/tls`` and the neighbour is prepared."""
+        return self._started
+
+    def live(self) -> bool:
+        """Tell whether the event loop turns."""
+        return self._observer.fresh
+
+    def ready(self) -> bool:
+        """Tell whether the neighbour serves and has had a valid list of peers, where it takes one."""
+        if self._peers is not None and self._peers.applied_revision is None:
+            return False
+        return self._started and self._observer.neighbour_ready
+
+    def neighbour_live(self) -> bool:
+        """Tell whether the neighbour answers; while this is not known the answer is yes, since no restarts it."""
+        return self._observer.neighbour_alive or not self._observer.fresh
+
+    # What the control port asks; runs in the event loop.
+
+    async def status(self) -> AgentStatus:
+        """Return the report for the operator."""
+        problems = self._context.problems
+        return AgentStatus(
+            component=self._config.component,
+            version=__version__,
+            ready=self.ready(),
+            peers_revision=None if self._peers is None else self._peers.applied_revision,
+            config_applied=self._certificates.idle and (self._peers is None or self._peers.idle),
+            leaves=[
+                describe(kept.leaf, kept.credential.certificate, self._observer.served.get(name))
+                for name, kept in self.keeper.leaves.items()
+                if kept.credential is not None
+            ],
+            crl_next_update={
+                ca: rfc3339(trust.crl.next_update_utc)
+                for ca, trust in self.keeper.trust.items()
+                if trust.crl is not None and trust.crl.next_update_utc is not None
+            },
+            last_error_reason=problems.newest_reason(),
+            problems=problems.standing(),
+            peers=await self._activity(),
+        )
+
+    async def _activity(self) -> list[PeerActivity]:
+        try:
+            return await asyncio.wait_for(self._neighbour.activity(), QUESTION_SECONDS)
+        except (TimeoutError, AgentError):
+            return []
+
+    async def remove_probe_objects(self, run: str) -> int:
+        """Remove what one conformance run stored.
+
+        Raises
+        ------
+        NeighbourError
+            This neighbour stores nothing, or does not answer.
+        """
+        if not isinstance(self._neighbour, ProbeStore):
+            raise NeighbourError(
+                f"{self._config.component.value} stores no objects", action="ask Orthanc's agent", retry=False
+            )
+        return await self._neighbour.remove_probe_objects(run)
