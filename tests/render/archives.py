@@ -1,5 +1,6 @@
 """Archives to render: one plain, and ways to vary it."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import yaml
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.catalog import Images, Release
 from pacs_operator.domain.facts import ClusterSettings, Desired, VaultSettings
-from pacs_operator.domain.gatepeers import LivePeers
+from pacs_operator.domain.gatepeers import LivePeer, LivePeers
+from pacs_operator.domain.peer import Right
 
 LINEAGE = "0123456789abcdef0123456789abcdef"
 UID = "6f1c1f6e-6f0f-4f57-9a0b-2f1d1c2b3a49"
@@ -61,10 +63,31 @@ def desired(
     run: str | None = None,
 ) -> Desired:
     """Return the plain archive with some top-level fields of its spec replaced."""
-    archive = Archive.model_validate(
-        {"name": name, "uid": UID, "generation": 1, "spec": SPEC | (spec or {})}
-    )
+    archive = Archive.model_validate({"name": name, "uid": UID, "generation": 1, "spec": SPEC | (spec or {})})
     return Desired(archive, LINEAGE, RELEASE, VAULT, CLUSTER, peers, run)
+
+
+def live_peer(key: str, cidrs: list[str], dns_name: str = "ct1.imaging.example", title: str = "CT1") -> LivePeer:
+    return LivePeer(
+        id=key,
+        dns_name=dns_name,
+        ae_titles=[title],
+        source_cidrs=cidrs,
+        rights=[Right.ECHO, Right.STORE],
+        max_associations=8,
+    )
+
+
+def pod_templates(manifests: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield each workload and its pod template."""
+    for manifest in manifests:
+        template = manifest.get("spec", {}).get("template")
+        if template:
+            yield manifest, template
+
+
+def containers(template: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*template["spec"]["initContainers"], *template["spec"]["containers"]]
 
 
 def with_vault(base: Desired, **changes: Any) -> Desired:

@@ -2,7 +2,7 @@
 
 from pacs_operator.domain.agentconfig import CONFIG_DIR, RUN_DIR, AgentConfig, Leaf, VaultAccess
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.gatepeers import PEERS_FILE
+from pacs_operator.domain.gatepeers import PEERS_FILE, LivePeers
 from pacs_operator.domain.leaves import leaves_of
 from pacs_operator.domain.names import (
     ZONE_OF,
@@ -130,7 +130,8 @@ def one_shot(desired: Desired, component: Component) -> Manifest:
 
 def live_peers(desired: Desired) -> list[Manifest]:
     """Return the live list, once for each agent that enforces it; in no template, so its change restarts nothing."""
-    data = {PEERS_FILE: document(desired.peers.document())}
+    peers = LivePeers(revision=desired.peers.revision, peers=sorted(desired.peers.peers, key=lambda peer: peer.id))
+    data = {PEERS_FILE: document(peers.document())}
     return [
         config_map(desired, pods.PEERS_CONFIG_MAP, component, data) for component in (Component.GATE, Component.ORTHANC)
     ]

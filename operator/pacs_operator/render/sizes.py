@@ -58,9 +58,3 @@ def main(desired: Desired, component: Component) -> Size:
 def _gate(desired: Desired) -> Size:
     associations = desired.archive.spec.gate.max_associations
     return Size(cpu_milli=100, memory_mi=_GATE_BASE_MI + associations * _GATE_ASSOCIATION_MI)
-
-
-def pod(desired: Desired, component: Component) -> Size:
-    """Return what a whole pod of the component requests; its agent runs beside the main container."""
-    size = main(desired, component)
-    return Size(size.cpu_milli + AGENT.cpu_milli, size.memory_mi + AGENT.memory_mi)

@@ -1,16 +1,14 @@
 """The archive's namespaces: who may be in them (Pod Security), and how much."""
 
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.names import Component, Zone, namespace_of
-from pacs_operator.render import sizes
-from pacs_operator.render.manifests import Manifest, cpu, labels, memory, namespaced
+from pacs_operator.domain.names import Zone, namespace_of
+from pacs_operator.render.manifests import Manifest, labels, namespaced
 
 # The oldest Kubernetes we support: a newer cluster's stricter reading of "restricted" must not stop an archive
 # at the moment of a cluster upgrade. Raised together with the supported version.
 POD_SECURITY_VERSION = "v1.33"
 
-# Pods of one zone at the same time: a rollout's surge, a replacement beside a pod that is still ending, and the
-# few finished Jobs whose pods have not gone yet.
+# Beside the replicas: a rollout's surge, and replacements of pods that are still ending.
 _SPARE_PODS = 3
 
 
@@ -42,18 +40,14 @@ def _namespace(desired: Desired, zone: Zone) -> Manifest:
 def _quota(desired: Desired, zone: Zone) -> Manifest:
     """Return the zone's quota: room for what we run there and its replacement, for nothing else.
 
-    Only the edge may open ports of the nodes, only archive and data may hold volumes.
+    Only the edge may open ports of the nodes, only archive and data may hold volumes. Memory is not counted: when
+    a spec shrinks it, the larger pods that still run would leave no room for those that replace them.
     """
-    component, replicas = _tenant(desired, zone)
-    pods = replicas + _SPARE_PODS
-    pod = sizes.pod(desired, component)
     service = desired.archive.spec.gate.service
     at_edge = zone is Zone.EDGE
+    replicas = desired.archive.spec.gate.replicas if at_edge else 1
     hard = {
-        "pods": str(pods),
-        "requests.cpu": cpu(pods * pod.cpu_milli),
-        "requests.memory": memory(pods * pod.memory_mi),
-        "limits.memory": memory(pods * pod.memory_mi),
+        "pods": str(replicas + _SPARE_PODS),
         "persistentvolumeclaims": "1" if zone in (Zone.ARCHIVE, Zone.DATA) else "0",
         "services.nodeports": "1" if at_edge else "0",
         "services.loadbalancers": "1" if at_edge and service.type == "LoadBalancer" else "0",
@@ -61,21 +55,8 @@ def _quota(desired: Desired, zone: Zone) -> Manifest:
     return {**namespaced(desired, "ResourceQuota", "zone", zone), "spec": {"hard": hard}}
 
 
-def _tenant(desired: Desired, zone: Zone) -> tuple[Component, int]:
-    """Return the component that lives in a zone and how many of its pods are wanted."""
-    match zone:
-        case Zone.EDGE:
-            return Component.GATE, desired.archive.spec.gate.replicas
-        case Zone.ARCHIVE:
-            return Component.ORTHANC, 1
-        case Zone.DATA:
-            return Component.POSTGRES, 1
-        case Zone.OPS:
-            return Component.CONFORMANCE, 1
-
-
 def _limits(desired: Desired, zone: Zone) -> Manifest:
-    """Return defaults for containers that say nothing, so that the quota can count them."""
+    """Return bounds for containers that state none, which ours always do."""
     limit = {
         "type": "Container",
         "default": {"memory": "128Mi"},
