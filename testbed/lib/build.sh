@@ -4,7 +4,7 @@
 
 BUILD_DIR=$TESTBED_DIR/build
 COMPONENTS=(kubernetes cilium coredns helm registry hostpath pause openbao)
-API_COMPONENTS=(kubernetes)
+API_COMPONENTS=(kubernetes helm)
 GO_FLAGS=(-trimpath -mod=readonly -buildvcs=false)
 GO_LDFLAGS="-s -w"
 PAUSE_FLAGS=(-Os -static -s)

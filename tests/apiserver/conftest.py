@@ -1,5 +1,6 @@
 """A real API server and etcd, without a kubelet: schema, CEL, admission policies and RBAC as Kubernetes means them."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +14,16 @@ TESTBED = ROOT / "testbed" / "testbed"
 
 
 @pytest.fixture(scope="session")
-def api_kubeconfig() -> Iterator[Path]:
+def api_kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    # A state folder and ports of its own: a developer's API server beside it stays as it is.
+    os.environ["PACS_TESTBED_API_STATE"] = str(tmp_path_factory.mktemp("api"))
+    os.environ["PACS_TESTBED_API_PORT"] = "17443"
     subprocess.run([TESTBED, "api", "start"], check=True)
     try:
         shown = subprocess.run([TESTBED, "api", "kubeconfig"], check=True, capture_output=True, text=True)
-        yield Path(shown.stdout.strip())
+        kubeconfig = Path(shown.stdout.strip())
+        os.environ["PATH"] = f"{kubeconfig.parent / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        yield kubeconfig
     finally:
         subprocess.run([TESTBED, "api", "stop"], check=True)
 

@@ -1,0 +1,217 @@
+"""The chart on a real API server: least privilege as declared, and admission that keeps strangers out of zones."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes import client
+from kubernetes.client import ApiException
+
+from pacs_operator.kube.inventory import rbac_rules
+
+from .conftest import ROOT
+
+OPERATOR = "system:serviceaccount:pacs-operator-system:pacs-operator"
+CHART = ROOT / "charts" / "pacs-operator"
+
+
+@pytest.fixture(scope="session")
+def rendered() -> list[dict[str, Any]]:
+    command = ["helm", "template", "pacs-operator", str(CHART), "-n", "pacs-operator-system"]
+    values = ["-f", str(ROOT / "tests" / "values.yaml")]
+    subprocess.run(["helm", "lint", str(CHART), "--strict", *values], check=True)
+    text = subprocess.run([*command, *values], check=True, capture_output=True, text=True).stdout
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def of_kind(rendered: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [document for document in rendered if document["kind"] == kind]
+
+
+@pytest.mark.parametrize(("kind", "own"), [("ClusterRole", False), ("Role", True)])
+def test_rights_are_exactly_the_inventory(rendered: list[dict[str, Any]], kind: str, own: bool) -> None:
+    (role,) = of_kind(rendered, kind)
+    granted = {
+        (group, resource): set(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert granted == {(group, resource): set(verbs) for group, resource, verbs in rbac_rules(operator_namespace=own)}
+
+
+def test_no_wildcard_and_no_secrets(rendered: list[dict[str, Any]]) -> None:
+    for role in [*of_kind(rendered, "ClusterRole"), *of_kind(rendered, "Role")]:
+        for rule in role["rules"]:
+            words = [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+            assert "*" not in words
+            assert not {"secrets", "pods/exec", "escalate", "bind", "impersonate"} & set(words)
+
+
+@pytest.fixture(scope="session")
+def installed(
+    crds: client.CustomObjectsApi, api: client.ApiClient, api_kubeconfig: Path, rendered: list[dict[str, Any]]
+) -> Iterator[client.ApiClient]:
+    kubectl = ["kubectl", "--kubeconfig", str(api_kubeconfig)]
+    subprocess.run([*kubectl, "create", "namespace", "pacs-operator-system"], check=True)
+    manifests = yaml.safe_dump_all(rendered)
+    subprocess.run([*kubectl, "apply", "--server-side", "-f", "-"], input=manifests, text=True, check=True)
+    core = client.CoreV1Api(as_user(api, OPERATOR))
+    core.create_namespace(namespace("radiology-edge"))
+    client.CoreV1Api(api).create_namespaced_service_account("radiology-edge", {"metadata": {"name": "gate"}})
+    on_call = ["create", "clusterrolebinding", "oncall", "--clusterrole=cluster-admin", "--group=pacs-break-glass"]
+    subprocess.run([*kubectl, *on_call], check=True)
+    yield api
+
+
+def as_user(api: client.ApiClient, user: str, group: str = "system:authenticated") -> client.ApiClient:
+    """Return a client that impersonates; the real API server decides as for that user."""
+    other = client.ApiClient(api.configuration)
+    other.default_headers["Impersonate-User"] = user
+    other.default_headers["Impersonate-Group"] = group
+    return other
+
+
+def namespace(name: str, **labels: str) -> dict[str, Any]:
+    ours = {
+        "pacs-operator.io/zone": "edge",
+        "pacs-operator.io/lineage": "0" * 32,
+        "pacs-operator.io/archive": "radiology",
+    }
+    return {"metadata": {"name": name, "labels": labels or ours}}
+
+
+POD = {
+    "metadata": {"name": "stranger"},
+    "spec": {"serviceAccountName": "default", "containers": [{"name": "c", "image": "x", "resources": {}}]},
+}
+
+
+def wait_for_policies(api: client.ApiClient) -> None:
+    """Admission policies take effect some moments after they are written: wait until one refuses."""
+    core = client.CoreV1Api(api)
+    for _ in range(200):
+        try:
+            core.create_namespaced_pod("radiology-edge", POD, dry_run="All")
+        except ApiException as error:
+            if "belong to pacs-operator" in str(error.body):
+                return
+    raise AssertionError("the policy on zone workloads never took effect")
+
+
+def test_a_stranger_cannot_run_pods_in_a_zone(installed: client.ApiClient) -> None:
+    wait_for_policies(installed)
+    core = client.CoreV1Api(installed)
+    with pytest.raises(ApiException) as caught:
+        core.create_namespaced_pod("radiology-edge", POD, dry_run="All")
+    assert "pods, workloads and shells in zone radiology-edge belong to pacs-operator" in str(caught.value.body)
+    assert "Change the PacsArchive instead" in str(caught.value.body)
+    core.create_namespaced_pod("default", POD, dry_run="All")
+
+
+@pytest.mark.parametrize(
+    ("kind", "create"),
+    [
+        (
+            "deployments",
+            lambda api, body: client.AppsV1Api(api).create_namespaced_deployment("radiology-edge", body, dry_run="All"),
+        ),
+        ("jobs", lambda api, body: client.BatchV1Api(api).create_namespaced_job("radiology-edge", body, dry_run="All")),
+    ],
+)
+def test_workloads_in_a_zone_are_the_operators(installed: client.ApiClient, kind: str, create: Any) -> None:
+    wait_for_policies(installed)
+    template = {
+        "metadata": {"labels": {"a": "b"}},
+        "spec": {"restartPolicy": "Always", "containers": [{"name": "c", "image": "x"}]},
+    }
+    spec: dict[str, Any] = {"template": template}
+    if kind == "deployments":
+        spec["selector"] = {"matchLabels": {"a": "b"}}
+    else:
+        template["spec"]["restartPolicy"] = "Never"
+    body = {"metadata": {"name": "stranger"}, "spec": spec}
+    with pytest.raises(ApiException) as caught:
+        create(installed, body)
+    assert "belong to pacs-operator" in str(caught.value.body)
+    create(as_user(installed, OPERATOR), body)
+    create(as_user(installed, "oncall", "pacs-break-glass"), body)
+
+
+def test_nobody_else_gets_a_zones_token(installed: client.ApiClient) -> None:
+    """Whoever holds such a token logs in to Vault as the gate."""
+    wait_for_policies(installed)
+    order = ("gate", "radiology-edge", {"spec": {"audiences": ["vault"]}})
+    with pytest.raises(ApiException) as caught:
+        client.CoreV1Api(installed).create_namespaced_service_account_token(*order)
+    assert "belong to pacs-operator" in str(caught.value.body)
+    on_call = client.CoreV1Api(as_user(installed, "oncall", "pacs-break-glass"))
+    assert on_call.create_namespaced_service_account_token(*order).status.token
+
+
+def test_retained_data_are_not_deleted_by_a_slip(installed: client.ApiClient) -> None:
+    core = client.CoreV1Api(installed)
+    for _ in range(200):
+        try:
+            core.delete_namespace("radiology-edge", dry_run="All")
+        except ApiException as error:
+            caught = error
+            break
+    else:
+        raise AssertionError("deletion of a zone namespace was never refused")
+    assert "radiology-edge holds data of lineage" in str(caught.body)
+    assert "annotate it pacs-operator.io/release-data=radiology-edge" in str(caught.body)
+    annotations = {"metadata": {"annotations": {"pacs-operator.io/release-data": "radiology-edge"}}}
+    core.patch_namespace("radiology-edge", annotations)
+    core.delete_namespace("radiology-edge", dry_run="All")
+    core.patch_namespace("radiology-edge", {"metadata": {"annotations": {"pacs-operator.io/release-data": None}}})
+
+
+def test_nobody_else_writes_the_lineage_labels(installed: client.ApiClient) -> None:
+    wait_for_policies(installed)
+    core = client.CoreV1Api(installed)
+    for _ in range(200):
+        try:
+            core.create_namespace(namespace("forged"), dry_run="All")
+        except ApiException as error:
+            caught = error
+            break
+    else:
+        raise AssertionError("a forged zone namespace was never refused")
+    assert "written by pacs-operator alone" in str(caught.body)
+    core.create_namespace(namespace("plain", team="imaging"), dry_run="All")
+    client.CoreV1Api(as_user(installed, OPERATOR)).create_namespace(namespace("ours"), dry_run="All")
+
+
+def test_the_operator_can_do_what_it_declares_and_no_more(installed: client.ApiClient) -> None:
+    reviews = client.AuthorizationV1Api(installed)
+
+    def allowed(verb: str, group: str, resource: str, namespace: str = "radiology-data") -> bool:
+        attributes = {"verb": verb, "group": group, "resource": resource, "namespace": namespace}
+        review = {"spec": {"user": OPERATOR, "resourceAttributes": attributes}}
+        return bool(reviews.create_subject_access_review(review).status.allowed)
+
+    for group, resource, verbs in rbac_rules(operator_namespace=False):
+        assert all(allowed(verb, group, resource) for verb in verbs), resource
+    for verb, group, resource in [
+        ("get", "", "secrets"),
+        ("create", "", "pods/exec"),
+        ("get", "", "pods/log"),
+        ("delete", "", "namespaces"),
+        ("delete", "", "persistentvolumeclaims"),
+        ("create", "", "serviceaccounts/token"),
+        ("delete", "pacs-operator.io", "pacsarchives"),
+        ("update", "rbac.authorization.k8s.io", "clusterroles"),
+    ]:
+        assert not allowed(verb, group, resource), f"{verb} {resource}"
+
+
+def test_helm_is_told_what_is_missing() -> None:
+    command = ["helm", "template", "x", str(CHART), "--set", "image=registry.example/operator:latest"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    for words in ("image", "does not match pattern", "vault/caPem", "apiServer"):
+        assert words in refused.stderr
