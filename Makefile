@@ -48,3 +48,14 @@ lint: venv ## style, types, import rules, dependencies, secrets
 	$(VENV)/bin/python tools/crddiff.py --released
 
 .PHONY: demo clean images images-push docs format lint
+
+lock: ## resolve requirements anew (needs uv); one resolution, two subsets
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements/dev.txt
+	uv pip compile pyproject.toml --extra operator -c requirements/dev.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements/operator.txt
+	uv pip compile pyproject.toml --extra agent --extra probes -c requirements/dev.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements/tools.txt
+
+manifests: ## the chart as plain manifests: make manifests VALUES=my-values.yaml > pacs-operator.yaml
+	@test -n "$(VALUES)" || { echo "say with which values: make manifests VALUES=my-values.yaml" >&2; exit 2; }
+	@helm template pacs-operator charts/pacs-operator --namespace pacs-operator-system --include-crds --values "$(VALUES)" 2>/dev/null
+
+.PHONY: lock manifests
