@@ -42,9 +42,7 @@ def mirrors() -> dict[str, str]:
     if not any(row.startswith("Debian|Debian|") for row in rows):
         run(["apt-get", "update", "-qq"])
         rows = run(wanted).split()
-    found = {
-        label: address for origin, label, address in (row.split("|", 2) for row in rows) if origin == "Debian"
-    }
+    found = {label: address for origin, label, address in (row.split("|", 2) for row in rows) if origin == "Debian"}
     if "Debian" not in found:
         raise BuildError(
             "NoDebianMirror",

@@ -32,9 +32,7 @@ def run(command: Sequence[str | Path], log: Path | None = None) -> str:
     if log is not None:
         log.write_text(done.stdout + done.stderr)
     if done.returncode:
-        raise BuildError(
-            "CommandFailed", f"{' '.join(words[:2])} ended with {done.returncode}", tail(done, log)
-        )
+        raise BuildError("CommandFailed", f"{' '.join(words[:2])} ended with {done.returncode}", tail(done, log))
     return done.stdout
 
 

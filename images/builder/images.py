@@ -102,7 +102,7 @@ class Builder:
 
     def _buildah(self, *arguments: str | Path, log: Path | None = None) -> str:
         # A store of our own, beside whatever images the machine's user keeps.
-        store = ["--root", self._cache / "storage", "--runroot", self._cache / "run"]
+        store: list[str | Path] = ["--root", self._cache / "storage", "--runroot", self._cache / "run"]
         return run(["buildah", *store, "--storage-driver", "overlay", *arguments], log=log)
 
     def _bud(self, *arguments: str | Path, log: Path) -> None:
@@ -171,7 +171,5 @@ def chosen(names: list[str]) -> list[Recipe]:
     """
     unknown = [name for name in names if name not in RECIPES]
     if unknown:
-        raise BuildError(
-            "UnknownImage", f"there is no image {unknown[0]!r}", f"Choose from: {', '.join(RECIPES)}."
-        )
+        raise BuildError("UnknownImage", f"there is no image {unknown[0]!r}", f"Choose from: {', '.join(RECIPES)}.")
     return [RECIPES[name] for name in names or RECIPES]

@@ -66,9 +66,7 @@ def judge(instance: orthanc.DicomInstance, reserved: Reserved) -> Refusal | None
         None when Orthanc may store it.
     """
     tags = json.loads(instance.GetInstanceSimplifiedJson())
-    uids = {
-        key: str(tags.get(key) or "") for key in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-    }
+    uids = {key: str(tags.get(key) or "") for key in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")}
     refusal = reserved.refusal(instance.GetInstanceRemoteAet(), str(tags.get("PatientID") or ""), uids)
     if refusal is not None:
         return refusal
@@ -141,9 +139,7 @@ def committed(sop_class: str, sop_instance: str, peer: str) -> int:
         copies = stored_copies(sop_instance)
         for copy in copies:
             verify(copy)
-        stored_as = {
-            orthanc.RestApiGet(f"/instances/{copy}/metadata/SopClassUid").decode() for copy in copies
-        }
+        stored_as = {orthanc.RestApiGet(f"/instances/{copy}/metadata/SopClassUid").decode() for copy in copies}
     except Exception as problem:  # an object that cannot be read back is not committed
         alert("commitment-refused", "ProcessingFailure", peer, type(problem).__name__)
         return Reason.PROCESSING_FAILURE
@@ -152,14 +148,38 @@ def committed(sop_class: str, sop_instance: str, peer: str) -> int:
     return Reason.SUCCESS if stored_as == {sop_class} else Reason.CLASS_INSTANCE_CONFLICT
 
 
+def check_configuration(configuration: dict[str, object]) -> None:
+    """Refuse settings under which Orthanc passes by this plugin's checks.
+
+    Raises
+    ------
+    ValueError
+        A setting is not what the checks need.
+    """
+    # Under "Never" a duplicate gets status success and is dropped before the filter hears of it.
+    for key, needed in (("OverwriteInstances", "IfChanged"), ("MaximumStorageCacheSize", 0)):
+        if configuration.get(key) != needed:
+            raise ValueError(f"{key}: {configuration.get(key)!r} is set, the archive plugin needs {needed!r}")
+
+
+def changed(change: int, level: int, resource: str) -> None:
+    """Publish all metrics at zero once Orthanc serves, so that their absence means: no plugin."""
+    del level, resource
+    if change == orthanc.ChangeType.ORTHANC_STARTED:
+        with _counts_lock:
+            for refusal in Refusal:
+                publish(refusal)
+
+
 def start() -> None:
-    """Register the guards; without valid rules every C-STORE is refused."""
-    reserved = Reserved.from_configuration(json.loads(orthanc.GetConfiguration()))
+    """Register the guards; an error here ends Orthanc, which may not serve without them."""
+    configuration = json.loads(orthanc.GetConfiguration())
+    check_configuration(configuration)
+    reserved = Reserved.from_configuration(configuration)
     orthanc.RegisterIncomingCStoreInstanceFilter(lambda instance: incoming_store(instance, reserved))
     orthanc.RegisterReceivedInstanceCallback(received)
     orthanc.RegisterStorageCommitmentScpCallback(commitment, committed)
-    for refusal in Refusal:
-        publish(refusal)
+    orthanc.RegisterOnChangeCallback(changed)
 
 
 start()
