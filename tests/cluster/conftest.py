@@ -1,0 +1,56 @@
+"""One demo for all cluster tests: what a new user sees is what the tests attack."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from .support import ROOT, STATE, Cluster, Modality, run, until
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    environment = {name: value for name, value in os.environ.items() if name != "KUBECONFIG"}
+    subprocess.run([ROOT / "demo" / "demo"], check=True, env=environment)
+    os.environ["KUBECONFIG"] = str(STATE / "admin.kubeconfig")
+    os.environ["PATH"] = f"{STATE / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return Cluster()
+
+
+@pytest.fixture
+def archive(cluster: Cluster) -> Cluster:
+    """The demo's archive, Ready before each test: what one test breaks, the operator must have mended."""
+    cluster.wait_ready()
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def ct1(cluster: Cluster) -> Modality:
+    return Modality("ct1", "198.18.10.11", "CT1")
+
+
+PEER = """
+apiVersion: pacs-operator.io/v1alpha1
+kind: DicomPeer
+metadata: {name: mr1, namespace: imaging}
+spec:
+  archiveRef: {name: radiology}
+  aeTitles: [MR1]
+  certificate: {dnsName: mr1.imaging.example}
+  sourceCIDRs: [198.18.20.11/32]
+  rights: [Echo, Store]
+"""
+
+
+@pytest.fixture
+def mr1(archive: Cluster) -> Iterator[Modality]:
+    """A second modality that may store but not query; removed afterwards."""
+    archive.kubectl("apply", "-f", "-", stdin=PEER)
+    accepted = ("wait", "--for=condition=Accepted", "-n", "imaging", "dicompeer/mr1", "--timeout=30s")
+    archive.kubectl(*accepted)
+    modality = Modality("mr1", "198.18.20.11", "MR1").ready(archive)
+    until("mr1 is served", modality.echo, 15)
+    yield modality
+    run("kubectl", "delete", "--ignore-not-found", "-n", "imaging", "dicompeer/mr1")
+    modality.gone()

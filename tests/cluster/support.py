@@ -1,0 +1,154 @@
+"""The running demo as tests see it: kubectl, the modality outside the cluster, and waiting on conditions."""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+TESTBED = ROOT / "testbed" / "testbed"
+WORK = ROOT / "build" / "demo"
+STATE = Path(os.environ.get("PACS_TESTBED_STATE", "/var/lib/pacs-testbed"))
+GATE = "198.18.0.10"
+NODE_PORT = "30762"
+
+
+def run(*command: str | Path, check: bool = True, stdin: str | None = None, timeout: float = 300) -> str:
+    """Run a command and return what it printed; its errors go to the test's output."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, check=False, stdout=subprocess.PIPE, text=True, input=stdin, timeout=timeout)
+    if check and done.returncode != 0:
+        raise AssertionError(f"{' '.join(words)} ended with {done.returncode}:\n{done.stdout}")
+    return done.stdout
+
+
+def until(what: str, condition: Callable[[], Any], seconds: float = 60, every: float = 0.25) -> Any:
+    """Wait until a condition holds and return its value; on time-out say what did not happen."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            value = condition()
+        except AssertionError as error:
+            value, last = None, error
+        else:
+            last = None
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}") from last
+        time.sleep(every)
+
+
+@dataclass(frozen=True)
+class Pod:
+    """What must not change when the operator restarts: identity of pods and restarts of their containers."""
+
+    uid: str
+    restarts: int
+
+
+class Cluster:
+    """The local cluster with the demo's archive in it."""
+
+    def kubectl(self, *arguments: str, check: bool = True, stdin: str | None = None, timeout: float = 300) -> str:
+        return run("kubectl", *arguments, check=check, stdin=stdin, timeout=timeout)
+
+    def get(self, *what: str) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.kubectl("get", *what, "-o", "json"))
+        return document
+
+    def archive(self) -> dict[str, Any]:
+        return self.get("pacsarchive", "radiology")
+
+    def condition(self, kind: str) -> dict[str, str]:
+        found = [c for c in self.archive()["status"]["conditions"] if c["type"] == kind]
+        return found[0] if found else {"status": "Absent", "reason": "", "message": ""}
+
+    def wait_ready(self, seconds: float = 300) -> None:
+        def ready() -> bool:
+            archive = self.archive()
+            current = archive["status"].get("observedGeneration") == archive["metadata"]["generation"]
+            return current and self.condition("Ready")["status"] == "True"
+
+        until("the archive is Ready", ready, seconds, every=1)
+
+    def pods(self, namespace: str, component: str | None = None) -> dict[str, Pod]:
+        selector = ["-l", f"pacs-operator.io/component={component}"] if component else []
+        items = self.get("pods", "-n", namespace, *selector)["items"]
+        return {
+            item["metadata"]["name"]: Pod(
+                uid=item["metadata"]["uid"],
+                restarts=sum(
+                    status["restartCount"]
+                    for key in ("containerStatuses", "initContainerStatuses")
+                    for status in item["status"].get(key, [])
+                ),
+            )
+            for item in items
+            if "deletionTimestamp" not in item["metadata"]
+        }
+
+    def archive_pods(self) -> dict[str, Pod]:
+        """Every pod that serves: gate, Orthanc, PostgreSQL."""
+        zones = ("radiology-edge", "radiology-archive", "radiology-data")
+        return {name: pod for zone in zones for name, pod in self.pods(zone).items()}
+
+    def events_of_writes(self) -> int:
+        """Return how many writes the operator made, by the API server's audit log."""
+        user = "system:serviceaccount:pacs-operator-system:pacs-operator"
+        count = 0
+        with (STATE / "log" / "audit.log").open() as log:
+            for line in log:
+                event = json.loads(line)
+                lease = event.get("objectRef", {}).get("resource") == "leases"
+                if event.get("user", {}).get("username") == user and not lease:
+                    count += 1
+        return count
+
+
+class Modality:
+    """A device outside the cluster, in a network namespace with its own address."""
+
+    def __init__(self, name: str, address: str, title: str) -> None:
+        self.name, self.address, self.title = name, address, title
+        self.folder = WORK / name
+
+    def ready(self, cluster: Cluster) -> "Modality":
+        """Have the namespace, the key and the certificate."""
+        run(TESTBED, "modality", "add", self.name, self.address)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        key, request = self.folder / "key.pem", self.folder / "request.pem"
+        dns_name = f"{self.name}.imaging.example"
+        run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key)
+        subject = ("-subj", f"/CN={dns_name}", "-addext", f"subjectAltName=DNS:{dns_name}")
+        run("openssl", "req", "-new", "-key", key, *subject, "-out", request)
+        lineage = cluster.archive()["status"]["lineageID"]
+        environment = run(TESTBED, "openbao", "env")
+        enrol = (
+            f"{environment}\nexec {ROOT}/deploy/vault/enrol-modality --lineage {lineage} --namespace imaging "
+            f"--name {self.name} --csr {request} --out {self.folder}/chain.pem --ca-out {self.folder}/ca.pem"
+        )
+        until("the modality is enrolled", lambda: run("bash", "-c", enrol) or True, 30)
+        return self
+
+    def gone(self) -> None:
+        run(TESTBED, "modality", "delete", self.name, check=False)
+
+    def command(self, *words: str, called: str = "RADIOLOGY", calling: str | None = None) -> list[str]:
+        """Return the command line of a DICOM client of this device."""
+        return [
+            *(str(TESTBED), "modality", "exec", self.name, str(ROOT / ".venv" / "bin" / "pacs-probe"), "modality"),
+            *(*words, "--host", GATE, "--port", NODE_PORT, "--server-name", "radiology.pacs.internal"),
+            *("--called", called, "--calling", calling or self.title),
+            *("--cert", str(self.folder / "chain.pem"), "--key", str(self.folder / "key.pem")),
+            *("--ca", str(self.folder / "ca.pem")),
+        ]
+
+    def echo(self, **titles: str) -> bool:
+        """Tell whether C-ECHO succeeds."""
+        done = subprocess.run(self.command("echo", **titles), check=False, capture_output=True, timeout=60)
+        return done.returncode == 0
