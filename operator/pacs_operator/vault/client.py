@@ -205,6 +205,8 @@ class VaultClient:
         if not entry.overwrites and entry.drift_beyond_write(live):
             self._session.delete(entry.path)
         self._session.write(entry.path, entry.written)
+        if entry.never_written(live):
+            return Changes(created=(entry.path,))
         return Changes(repaired=(f"{entry.path} ({', '.join(drift)})",))
 
     def _delete(self, paths: Iterable[str]) -> Changes:

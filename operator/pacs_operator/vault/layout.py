@@ -81,12 +81,19 @@ class Entry:
     overwrites
         True when a write resets every field that it does not name; otherwise the path is removed first if a field
         of ``untouched`` was altered.
+    initial
+        For a path that is there from the start: what it reads before anybody wrote it.
     """
 
     path: str
     written: dict[str, Any]
     untouched: dict[str, Any]
     overwrites: bool
+    initial: dict[str, Any] | None = None
+
+    def never_written(self, live: dict[str, Any]) -> bool:
+        """Tell whether the path still reads as Vault made it, so that writing it repairs nobody's change."""
+        return self.initial is not None and all(same(value, live.get(name)) for name, value in self.initial.items())
 
     def drift(self, live: dict[str, Any]) -> tuple[str, ...]:
         """Return the names of the fields that differ, sorted."""
@@ -220,7 +227,7 @@ def _crl(path: str) -> Entry:
         "disable": False,
         "enable_delta": False,
     }
-    return Entry(f"{path}/config/crl", written, {}, overwrites=False)
+    return Entry(f"{path}/config/crl", written, {}, overwrites=False, initial={"auto_rebuild": False, "expiry": "72h"})
 
 
 def _urls(path: str, address: str) -> Entry:
@@ -230,7 +237,8 @@ def _urls(path: str, address: str) -> Entry:
         "crl_distribution_points": f"{base}/crl",
         "enable_templating": False,
     }
-    return Entry(f"{path}/config/urls", written, {}, overwrites=False)
+    initial: dict[str, Any] = {"issuing_certificates": [], "crl_distribution_points": []}
+    return Entry(f"{path}/config/urls", written, {}, overwrites=False, initial=initial)
 
 
 def _component_role(path: str, archive: str, leaf: LeafSpec) -> Entry:
