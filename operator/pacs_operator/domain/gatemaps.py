@@ -1,0 +1,54 @@
+"""Names and encodings in HAProxy's memory that the rendered gate reads and the gate's agent writes.
+
+A peer occupies one slot: a backend of its own, so that its associations can be ended alone. All maps but
+``IDENTITY`` are keyed by slot; the certificate's name in ``IDENTITY`` is what lets a peer in, and is therefore
+written last and removed first.
+"""
+
+import ipaddress
+
+# "virt@" maps have no file: empty at start, so that a gate whose agent has not spoken yet lets nobody in.
+IDENTITY = "virt@identity"  # DNS name of the certificate -> slot
+IDS = "virt@ids"  # slot -> id of the peer, for records and for an agent that starts again
+TITLES = "virt@titles"  # "<slot>/<title in hex>" -> 1; hex, because titles may hold what the socket's syntax uses
+SOURCES = "virt@sources"  # slot -> "<network in hex>/<bits>,..." or ANY_SOURCE
+LIMITS = "virt@limits"  # slot -> greatest number of associations at one time
+
+ANY_SOURCE = "any"
+BACKEND_PREFIX = "slot_"
+SERVER = "orthanc"  # name of the only server in every backend
+ARCHIVE_BACKEND = "orthanc"  # whose server is checked, and which all slots follow
+
+
+def slot_name(slot: int) -> str:
+    """Return a slot as maps and backends name it."""
+    return f"{slot:03d}"
+
+
+def backend_name(slot: str) -> str:
+    """Return the backend of a slot."""
+    return f"{BACKEND_PREFIX}{slot}"
+
+
+def title_hex(title: str) -> str:
+    """Return an AE title as HAProxy's ``hex`` converter writes it: upper case, without padding."""
+    return title.encode("ascii").hex().upper()
+
+
+def title_key(slot: str, title: str) -> str:
+    """Return the key under which a title of a slot's peer is held."""
+    return f"{slot}/{title_hex(title)}"
+
+
+def sources_value(cidrs: list[str]) -> str:
+    """Return a peer's source networks as the gate compares them.
+
+    Parameters
+    ----------
+    cidrs
+        Networks, IPv4 and IPv6; none means any source that network policies let through (probe pods).
+    """
+    if not cidrs:
+        return ANY_SOURCE
+    networks = sorted(map(ipaddress.ip_network, cidrs), key=lambda network: (network.version, network))
+    return ",".join(f"{network.network_address.packed.hex()}/{network.prefixlen}" for network in networks)
