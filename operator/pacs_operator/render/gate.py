@@ -1,0 +1,148 @@
+"""The gate's configuration: HAProxy in front of Orthanc, static for the life of a pod.
+
+Peers, certificates and revocations reach it through its runtime socket (``agent/gate.py``); what both sides must
+agree on is in :mod:`pacs_operator.domain.gatemaps`.
+"""
+
+import ipaddress
+import math
+from dataclasses import dataclass
+from importlib import resources
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pacs_operator.domain import gatemaps
+from pacs_operator.domain.agentconfig import CONFIG_DIR, RUN_DIR, TLS_DIR, AgentConfig
+from pacs_operator.domain.facts import Desired
+from pacs_operator.domain.names import Component, Port, service_dns
+
+SLOTS: int = AgentConfig.model_fields["gate_slots"].default
+FIRST_PDU_SECONDS = 5
+
+# RFC 9325 4.2 and DICOM PS3.15 B.12, in OpenSSL's names.
+_CIPHERS = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+)
+_CIPHERSUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+
+_BUFFER_BYTES = 131_072
+_REWRITE_RESERVE_BYTES = 2_048  # above HAProxy's tune.maxrewrite (1,024), which a buffer never gives to the network
+_DEFAULT_THREADS = 2
+
+
+@dataclass(frozen=True)
+class GateLayout:
+    """What the gate's configuration depends on.
+
+    Attributes
+    ----------
+    ae_title
+        Called AE title; any other is rejected (1/1/7).
+    orthanc_address, orthanc_port
+        Where Orthanc's DICOM port is; a name must be fully qualified, HAProxy knows no search list.
+    orthanc_name
+        DNS name that Orthanc's certificate must carry.
+    max_associations
+        Of all peers together, in one gate process.
+    bind
+        HAProxy's listening address.
+    nameservers
+        ``address:port`` of resolvers; empty means those of /etc/resolv.conf.
+    """
+
+    ae_title: str
+    orthanc_address: str
+    orthanc_port: int
+    orthanc_name: str
+    max_associations: int
+    bind: str
+    threads: int = _DEFAULT_THREADS
+    slots: int = SLOTS
+    tls: str = TLS_DIR
+    run: str = RUN_DIR
+    lua_file: str = f"{CONFIG_DIR}/gate.lua"
+    nameservers: tuple[str, ...] = ()
+    buffer_bytes: int = _BUFFER_BYTES
+
+    @property
+    def max_connections_per_source(self) -> int:
+        """Return how many sockets one address may hold: all associations, and as many again on their way."""
+        return max(64, 2 * self.max_associations)
+
+    @property
+    def max_connections(self) -> int:
+        """Return the bound of all sockets; several sources at their own bound leave room for others."""
+        return 8 * self.max_connections_per_source
+
+
+def gate_config(desired: Desired) -> dict[str, str]:
+    """Return the gate's files, by name.
+
+    Parameters
+    ----------
+    desired
+        The archive; its peers are not part of it, they are applied live.
+    """
+    archive = desired.archive
+    name = service_dns(Component.ORTHANC, archive.name)
+    return render(
+        GateLayout(
+            ae_title=archive.spec.dicom.ae_title,
+            orthanc_address=f"{name}.{desired.cluster.cluster_domain}",
+            orthanc_port=Port.ORTHANC_DICOM,
+            orthanc_name=name,
+            max_associations=archive.spec.gate.max_associations,
+            bind=_bind(archive.spec.peers.allowed_cidrs),
+            threads=_threads(archive.spec.scheduling.gate.cpu_milli),
+        )
+    )
+
+
+def _bind(allowed_cidrs: list[str]) -> str:
+    """Return the address to listen on; IPv6 only where peers have it, since nodes can lack it altogether."""
+    if any(ipaddress.ip_network(cidr).version == 6 for cidr in allowed_cidrs):
+        return f":::{Port.DICOM_TLS} v4v6"
+    return f"0.0.0.0:{Port.DICOM_TLS}"
+
+
+def _threads(cpu_milli: int | None) -> int:
+    """Return how many threads to run; HAProxy's own choice is the node's processors, not the container's."""
+    return math.ceil(cpu_milli / 1000) if cpu_milli else _DEFAULT_THREADS
+
+
+def render(layout: GateLayout) -> dict[str, str]:
+    """Return ``haproxy.cfg`` and ``gate.lua`` for a layout."""
+    templates = Environment(
+        loader=PackageLoader("pacs_operator.render"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701  # not HTML; every value is a checked identifier or our own
+    )
+    values = {
+        **{name: getattr(layout, name) for name in GateLayout.__dataclass_fields__},
+        "max_connections": layout.max_connections,
+        "max_connections_per_source": layout.max_connections_per_source,
+        "max_first_pdu_bytes": layout.buffer_bytes - _REWRITE_RESERVE_BYTES,
+        "first_pdu_seconds": FIRST_PDU_SECONDS,
+        "called_hex": gatemaps.title_hex(layout.ae_title),
+        "ciphers": ":".join(_CIPHERS),
+        "ciphersuites": ":".join(_CIPHERSUITES),
+        "maps": gatemaps,
+        "slot_names": [gatemaps.slot_name(slot) for slot in range(layout.slots)],
+        "orthanc_tls": _orthanc_tls(layout),
+    }
+    return {
+        "haproxy.cfg": templates.get_template("haproxy.cfg.j2").render(values),
+        "gate.lua": resources.files("pacs_operator.render").joinpath("templates/gate.lua").read_text("utf-8"),
+    }
+
+
+def _orthanc_tls(layout: GateLayout) -> str:
+    """Return the server options that re-encrypt towards Orthanc, verify it and show it who we are."""
+    return (
+        f"ssl verify required ca-file {layout.tls}/ca-internal.pem verifyhost {layout.orthanc_name} "
+        f"crt {layout.tls}/orthanc-client.pem no-ssl-reuse"
+    )
