@@ -1,0 +1,167 @@
+"""Which peer holds which slot of the gate: what is live, what should be, and in which order to get there. No I/O."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from pacs_operator.agent.errors import InvalidPeersError, NeighbourError
+from pacs_operator.domain import gatemaps
+from pacs_operator.domain.gatepeers import LivePeer, LivePeers
+
+MAPS = (gatemaps.IDS, gatemaps.TITLES, gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.IDENTITY)
+Entries = dict[str, list[tuple[str, str]]]  # map -> its entries as read
+
+
+class SlotsExhaustedError(NeighbourError):
+    """More peers than slots."""
+
+    reason = "GateSlotsExhausted"
+    retry = False
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What one peer may do at the gate, as the maps hold it."""
+
+    peer: str
+    identity: str
+    titles: frozenset[str]  # keys of gatemaps.TITLES without the slot
+    sources: str
+    limit: str
+
+    @classmethod
+    def of(cls, peer: LivePeer) -> "Rights":
+        """Return the rights that a peer's entry in the live list gives."""
+        return cls(
+            peer=peer.id,
+            identity=peer.dns_name.lower(),
+            titles=frozenset(map(gatemaps.title_hex, peer.ae_titles)),
+            sources=gatemaps.sources_value(peer.source_cidrs),
+            limit=str(peer.max_associations),
+        )
+
+    def narrows(self, before: "Rights") -> bool:
+        """Tell whether an association that was right before could be wrong now.
+
+        A lower limit does not count: it holds for new associations, and which of the open ones should end
+        nobody could say.
+        """
+        return not before.titles <= self.titles or not _sources_widen(before.sources, self.sources)
+
+
+def _sources_widen(before: str, after: str) -> bool:
+    if after == gatemaps.ANY_SOURCE:
+        return True
+    if before == gatemaps.ANY_SOURCE:
+        return False
+    return set(before.split(",")) <= set(after.split(","))
+
+
+@dataclass
+class LiveSlot:
+    """One slot as read from HAProxy; more than one value anywhere means that it is not as we write it."""
+
+    ids: list[str] = field(default_factory=list)
+    identities: list[str] = field(default_factory=list)
+    titles: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    limits: list[str] = field(default_factory=list)
+
+    def rights(self) -> Rights | None:
+        """Return what it gives, or None when it is incomplete or ambiguous."""
+        one_each = all(len(values) == 1 for values in (self.ids, self.identities, self.sources, self.limits))
+        if not one_each or len(set(self.titles)) != len(self.titles):
+            return None
+        return Rights(self.ids[0], self.identities[0], frozenset(self.titles), self.sources[0], self.limits[0])
+
+
+def live_slots(entries: Entries) -> dict[str, LiveSlot]:
+    """Return every slot that any map mentions."""
+    slots: dict[str, LiveSlot] = defaultdict(LiveSlot)
+    for identity, slot in entries[gatemaps.IDENTITY]:
+        slots[slot].identities.append(identity)
+    for key, _ in entries[gatemaps.TITLES]:
+        slot, _, title = key.partition("/")
+        slots[slot].titles.append(title)
+    for name, attribute in ((gatemaps.IDS, "ids"), (gatemaps.SOURCES, "sources"), (gatemaps.LIMITS, "limits")):
+        for slot, value in entries[name]:
+            getattr(slots[slot], attribute).append(value)
+    return dict(slots)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do, in this order: free, change, fill."""
+
+    free: tuple[str, ...]
+    change: tuple[tuple[str, Rights, Rights], ...]  # slot, before, after
+    fill: tuple[tuple[str, Rights], ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.free or self.change or self.fill)
+
+
+def wanted_rights(peers: LivePeers) -> dict[str, Rights]:
+    """Return each peer's rights by its certificate's name.
+
+    Raises
+    ------
+    InvalidPeersError
+        Two peers share a certificate: one of them would get the other's rights.
+    """
+    wanted: dict[str, Rights] = {}
+    for peer in peers.peers:
+        rights = Rights.of(peer)
+        other = wanted.setdefault(rights.identity, rights)
+        if other is not rights:
+            raise InvalidPeersError(
+                f"peers.json: {other.peer} and {rights.peer} have the same certificate name {rights.identity}",
+                action="give one of the two DicomPeers another certificate name",
+            )
+    return wanted
+
+
+def make_plan(live: dict[str, LiveSlot], busy: frozenset[str], wanted: dict[str, Rights], slots: int) -> Plan:
+    """Return how to get from the live slots to the wanted rights.
+
+    A peer keeps its slot, also when the agent started again; a slot is free only when no map names it and no
+    session of its last peer is left.
+
+    Parameters
+    ----------
+    live
+        What the maps say now.
+    busy
+        Slots with open sessions.
+    wanted
+        Rights by certificate name.
+    slots
+        How many the gate has.
+
+    Raises
+    ------
+    SlotsExhaustedError
+        Not enough slots. What has to go still goes: the caller frees before it asks for a plan that fills.
+    """
+    free: list[str] = []
+    change: list[tuple[str, Rights, Rights]] = []
+    placed: set[str] = set()
+    for slot, state in sorted(live.items()):
+        before = state.rights()
+        after = wanted.get(before.identity) if before else None
+        if before is None or after is None or after.peer != before.peer or after.identity in placed:
+            free.append(slot)
+            continue
+        placed.add(after.identity)
+        if after != before:
+            change.append((slot, before, after))
+    strays = sorted(slot for slot in busy if slot not in live)
+    newcomers = [rights for identity, rights in sorted(wanted.items()) if identity not in placed]
+    vacant = [name for name in map(gatemaps.slot_name, range(slots)) if name not in live and name not in busy]
+    if free or strays:  # what is being freed is usable only once it is proven empty: plan again then
+        return Plan(tuple(free + strays), tuple(change), ())
+    if len(newcomers) > len(vacant):
+        raise SlotsExhaustedError(
+            f"the gate has {slots} slots, {len(newcomers) - len(vacant)} peers find none",
+            action="bind fewer peers to this archive, or several AE titles to one certificate",
+        )
+    return Plan((), tuple(change), tuple(zip(vacant, newcomers, strict=False)))
