@@ -152,3 +152,13 @@ class Modality:
         """Tell whether C-ECHO succeeds."""
         done = subprocess.run(self.command("echo", **titles), check=False, capture_output=True, timeout=60)
         return done.returncode == 0
+
+    def storm(self, act: str, study: str, out: Path, count: int = 100) -> list[str]:
+        """Return the command line that stores many images, or finds them again, as this device."""
+        return [
+            *(str(TESTBED), "modality", "exec", self.name, str(ROOT / ".venv" / "bin" / "python")),
+            *(str(ROOT / "tests" / "cluster" / "storm.py"), act, "--study", study, "--out", str(out)),
+            *("--count", str(count), "--host", GATE, "--port", NODE_PORT, "--server-name", "radiology.pacs.internal"),
+            *("--called", "RADIOLOGY", "--calling", self.title, "--cert", str(self.folder / "chain.pem")),
+            *("--key", str(self.folder / "key.pem"), "--ca", str(self.folder / "ca.pem")),
+        ]

@@ -1,0 +1,100 @@
+"""Run as a modality: store many small images while something breaks, and write down which were acknowledged.
+
+An image that is not acknowledged is kept and sent again on a new association, as a modality does.
+"""
+
+import argparse
+import json
+import ssl
+import sys
+import time
+from pathlib import Path
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pynetdicom import AE
+from pynetdicom.sop_class import CTImageStorage as CT  # the presentation context's name
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FIND
+
+
+def image(number: int, study: str) -> Dataset:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = CTImageStorage, generate_uid()
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, study + ".1"
+    dataset.PatientID, dataset.PatientName, dataset.Modality = "STORM", "Storm^Test", "CT"
+    dataset.StudyDate, dataset.StudyTime, dataset.InstanceNumber = "20260101", "120000", number
+    dataset.Rows = dataset.Columns = 64
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.PixelData = number.to_bytes(2, "little") * (64 * 64)
+    return dataset
+
+
+def associate(arguments: argparse.Namespace, context: str):
+    tls = ssl.create_default_context(cafile=arguments.ca)
+    tls.load_cert_chain(arguments.cert, arguments.key)
+    ae = AE(ae_title=arguments.calling)
+    ae.acse_timeout, ae.dimse_timeout, ae.network_timeout, ae.connection_timeout = 10, 20, 30, 5
+    ae.add_requested_context(context, ExplicitVRLittleEndian)
+    return ae.associate(
+        arguments.host, arguments.port, ae_title=arguments.called, tls_args=(tls, arguments.server_name)
+    )
+
+
+def store_all(arguments: argparse.Namespace, study: str) -> dict[str, list[str]]:
+    acknowledged, refused = [], []
+    waiting = [image(number, study) for number in range(arguments.count)]
+    deadline = time.monotonic() + arguments.seconds
+    association = None
+    while waiting and time.monotonic() < deadline:
+        if association is None or not association.is_established:
+            association = associate(arguments, CT)
+            if not association.is_established:
+                time.sleep(0.2)
+                continue
+        status = association.send_c_store(waiting[0])
+        if status and status.Status == 0x0000:
+            acknowledged.append(str(waiting.pop(0).SOPInstanceUID))
+            print(len(acknowledged), flush=True)
+        else:
+            refused.append(f"{status.Status:04x}" if status else "none")
+            time.sleep(0.1)
+    if association is not None and association.is_established:
+        association.release()
+    return {"acknowledged": acknowledged, "refused": refused, "left": [str(d.SOPInstanceUID) for d in waiting]}
+
+
+def find_all(arguments: argparse.Namespace, study: str) -> list[str]:
+    query = Dataset()
+    query.QueryRetrieveLevel, query.StudyInstanceUID = "IMAGE", study
+    query.SeriesInstanceUID, query.SOPInstanceUID = study + ".1", ""
+    association = associate(arguments, FIND)
+    if not association.is_established:
+        return []
+    found = [str(answer.SOPInstanceUID) for _, answer in association.send_c_find(query, FIND) if answer]
+    association.release()
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    for name in ("host", "server-name", "called", "calling", "cert", "key", "ca", "study"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("act", choices=["store", "find"])
+    arguments = parser.parse_args()
+    if arguments.act == "store":
+        result: object = store_all(arguments, arguments.study)
+    else:
+        result = find_all(arguments, arguments.study)
+    arguments.out.write_text(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""What breaks in a hospital's cluster, and what must not come of it."""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+from pydicom.uid import generate_uid
+
+from .support import ROOT, TESTBED, Cluster, Modality, run, until
+
+OPERATOR = ("-n", "pacs-operator-system")
+
+
+def serials(cluster: Cluster) -> set[str]:
+    return {leaf["serial"] for leaf in cluster.archive()["status"]["certificates"]}
+
+
+def test_killing_the_operator_touches_no_archive(archive: Cluster) -> None:
+    before, issued = archive.archive_pods(), serials(archive)
+    assert len(before) == 4
+    assert issued
+    for _ in range(3):
+        archive.kubectl(
+            "delete", "pod", *OPERATOR, "-l", "app.kubernetes.io/name=pacs-operator", "--grace-period=0", "--force"
+        )
+        archive.kubectl("rollout", "status", *OPERATOR, "deployment/pacs-operator", "--timeout=120s")
+    archive.wait_ready()
+    assert archive.archive_pods() == before
+    assert serials(archive) == issued
+
+
+def test_nothing_is_written_when_nothing_changed(archive: Cluster) -> None:
+    """A full pass is forced by touching a peer's label; it may read, and writes nothing."""
+    until("the operator is quiet", lambda: quiet_for(archive, 10), 120, every=0)
+    before = archive.events_of_writes()
+    archive.kubectl("label", "--overwrite", "dicompeer/ct1", "-n", "imaging", f"test/touched=t{int(time.time())}")
+    assert quiet_for(archive, 15)
+    assert archive.events_of_writes() == before
+
+
+def quiet_for(cluster: Cluster, seconds: float) -> bool:
+    """Watch the audit log for some time: absence of writes has no condition to wait on."""
+    before, deadline = cluster.events_of_writes(), time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if cluster.events_of_writes() != before:
+            return False
+    return True
+
+
+def test_deleted_and_edited_children_are_back_within_10_seconds(archive: Cluster) -> None:
+    policies = {
+        item["metadata"]["name"]: item["spec"]
+        for item in archive.get("networkpolicies", "-n", "radiology-data")["items"]
+    }
+    assert policies
+    before = archive.archive_pods()
+    archive.kubectl("delete", "networkpolicy", "--all", "-n", "radiology-data")
+
+    def restored() -> bool:
+        items = archive.get("networkpolicies", "-n", "radiology-data")["items"]
+        return {item["metadata"]["name"]: item["spec"] for item in items} == policies
+
+    until("deleted policies are back", restored, 10)
+    opened = json.dumps({"spec": {"ingress": [{}]}})
+    name = next(name for name, spec in policies.items() if "Ingress" in spec["policyTypes"])
+    archive.kubectl("patch", "networkpolicy", name, "-n", "radiology-data", "--type=merge", "-p", opened)
+    until("an opened policy is closed", restored, 10)
+    archive.kubectl("delete", "service", "orthanc", "-n", "radiology-archive")
+    until(
+        "a deleted Service is back",
+        lambda: "orthanc" in archive.kubectl("get", "service", "-n", "radiology-archive", check=False),
+        10,
+    )
+    archive.kubectl(
+        "delete", "configmap", "--all", "-n", "radiology-archive", "--field-selector=metadata.name!=kube-root-ca.crt"
+    )
+    until(
+        "deleted ConfigMaps are back",
+        lambda: len(archive.get("configmaps", "-n", "radiology-archive")["items"]) > 1,
+        10,
+    )
+    assert archive.archive_pods() == before
+
+
+def test_one_gate_killed_the_other_serves(archive: Cluster, ct1: Modality) -> None:
+    names = sorted(archive.pods("radiology-edge", "gate"))
+    assert len(names) == 2
+    archive.kubectl(
+        "delete",
+        "pod",
+        "-n",
+        "radiology-edge",
+        names[0],
+        "--grace-period=0",
+        "--force",
+        "--as=oncall",
+        "--as-group=pacs-break-glass",
+        "--as-group=system:masters",
+    )
+    assert ct1.echo()
+    until("two gates again", lambda: len(archive.pods("radiology-edge", "gate")) == 2, 60)
+    archive.wait_ready()
+
+
+def test_no_acknowledged_image_is_lost_when_the_database_dies(archive: Cluster, ct1: Modality, tmp_path: Path) -> None:
+    study, out = generate_uid(), tmp_path / "stored.json"
+    sender = subprocess.Popen(ct1.storm("store", study, out, count=150), stdout=subprocess.PIPE, text=True)
+    assert sender.stdout
+    for line in sender.stdout:
+        if int(line) == 30:
+            break
+    archive.kubectl("delete", "pod", "-n", "radiology-data", "postgres-0", "--grace-period=0", "--force")
+    assert sender.wait(timeout=200) == 0
+    stored = json.loads(out.read_text())
+    assert stored["left"] == []
+    found = tmp_path / "found.json"
+    run(*ct1.storm("find", study, found))
+    assert set(stored["acknowledged"]) <= set(json.loads(found.read_text()))
+    archive.wait_ready()
+
+
+def test_vault_sealed_running_archives_serve_and_say_so(archive: Cluster, ct1: Modality) -> None:
+    before = archive.archive_pods()
+    run(TESTBED, "openbao", "seal")
+    try:
+        archive.kubectl("label", "--overwrite", "dicompeer/ct1", "-n", "imaging", f"test/touched=t{int(time.time())}")
+        until("VaultReady is False", lambda: archive.condition("VaultReady")["status"] == "False", 120)
+        assert archive.condition("VaultReady")["reason"] == "VaultSealed"
+        assert ct1.echo()
+        assert archive.archive_pods() == before
+    finally:
+        run(TESTBED, "openbao", "unseal")
+    until("VaultReady again", lambda: archive.condition("VaultReady")["status"] == "True", 180)
+    assert archive.archive_pods() == before
+
+
+def test_the_node_stops_and_all_comes_back(archive: Cluster, ct1: Modality) -> None:
+    run(TESTBED, "stop")
+    run(TESTBED, "start", timeout=120)
+    archive.wait_ready(300)
+    run(TESTBED, "modality", "add", ct1.name, ct1.address)
+    until("the modality is served", ct1.echo, 60)
+
+
+def test_deleted_with_retain_then_adopted_with_all_images(archive: Cluster, ct1: Modality, tmp_path: Path) -> None:
+    study = generate_uid()
+    run(*ct1.storm("store", study, tmp_path / "stored.json", count=5))
+    stored = json.loads((tmp_path / "stored.json").read_text())["acknowledged"]
+    assert len(stored) == 5
+    lineage = archive.archive()["status"]["lineageID"]
+    archive.kubectl("delete", "pacsarchive", "radiology", "--timeout=120s")
+    assert not ct1.echo()
+    retained = archive.get("namespace", "radiology-archive")
+    assert retained["metadata"]["labels"]["pacs-operator.io/lineage"] == lineage
+    assert archive.get("pvc", "-n", "radiology-archive")["items"]
+    example = (ROOT / "build" / "demo" / "radiology.yaml").read_text()
+    archive.kubectl("apply", "-f", "-", stdin=example)
+    until(
+        "a new archive does not take over retained data", lambda: archive.condition("Stalled")["status"] == "True", 60
+    )
+    assert lineage in archive.condition("Stalled")["message"]
+    archive.kubectl("delete", "pacsarchive", "radiology", "--timeout=120s")
+    adopt = example + f"  bootstrap: {{mode: Adopt, lineageID: {lineage}}}\n"
+    archive.kubectl("apply", "-f", "-", stdin=adopt)
+    archive.wait_ready(400)
+    assert archive.archive()["status"]["lineageID"] == lineage
+    until("the modality is served again", ct1.echo, 60)
+    run(*ct1.storm("find", study, tmp_path / "found.json"))
+    assert set(stored) <= set(json.loads((tmp_path / "found.json").read_text()))
