@@ -13,8 +13,9 @@ from pathlib import Path
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
-from pynetdicom.sop_class import CTImageStorage as CT  # the presentation context's name
-from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind as FIND
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
+
+FIND = StudyRootQueryRetrieveInformationModelFind
 
 
 def image(number: int, study: str) -> Dataset:
@@ -50,7 +51,7 @@ def store_all(arguments: argparse.Namespace, study: str) -> dict[str, list[str]]
     association = None
     while waiting and time.monotonic() < deadline:
         if association is None or not association.is_established:
-            association = associate(arguments, CT)
+            association = associate(arguments, CTImageStorage)
             if not association.is_established:
                 time.sleep(0.2)
                 continue

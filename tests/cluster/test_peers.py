@@ -54,12 +54,12 @@ def test_the_removed_peers_open_association_ends(archive: Cluster, mr1: Modality
 
 
 REFUSED = {
-    "outside the bounds": ("198.18.20.11/32", "10.1.2.3/32", "OutsideAllowedCIDRs"),
-    "too many rights": ("rights: [Echo, Store]", "rights: [Echo, FindWorklist]", "RightsExceedArchive"),
+    "outside the bounds": ("198.18.20.11/32", "10.1.2.3/32", "SourceNotAllowed"),
+    "too many rights": ("rights: [Echo, Store]", "rights: [Echo, FindWorklist]", "RightNotAllowed"),
     "title taken": ("aeTitles: [MR1]", "aeTitles: [CT1]", "DuplicateAETitle"),
     "identity taken": ("mr1.imaging.example", "ct1.imaging.example", "DuplicateIdentity"),
     "no such archive": ("archiveRef: {name: radiology}", "archiveRef: {name: cardiology}", "ArchiveNotFound"),
-    "no consent": ("namespace: imaging", "namespace: default", "NoConsent"),
+    "no consent": ("namespace: imaging", "namespace: default", "NamespaceNotAllowed"),
 }
 
 
