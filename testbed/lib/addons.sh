@@ -24,7 +24,10 @@ apply_addons() {
     { show_log addons; die "the cluster's own manifests were refused" "its log: $LOG_DIR/addons.log"; }
 }
 
+# dns_ready: asks the pod itself, because what the API server says of it may be from before a restart
 dns_ready() {
-  [ "$(kubectl_admin get deployment coredns -n kube-system -o jsonpath='{.status.readyReplicas}')" = 1 ] &&
-    [ "$(kubectl_admin get endpoints kube-dns -n kube-system -o jsonpath='{.subsets[0].addresses[0].ip}')" != "" ]
+  local address
+  address=$(kubectl_admin get endpointslices -n kube-system -l kubernetes.io/service-name=kube-dns \
+    -o jsonpath='{.items[*].endpoints[?(@.conditions.ready)].addresses[0]}')
+  [ -n "$address" ] && in_node curl -fsS --max-time 2 "http://${address%% *}:8181/ready"
 }

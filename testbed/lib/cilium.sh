@@ -63,10 +63,20 @@ policies_word() {
   esac
 }
 
-enforcement_is() { [ "$(policy_enforcement)" = "$1" ]; }
+# The change makes a new revision of the rules, which each pod then takes over by itself.
+policy_revision() { "$BIN/cilium-dbg" policy get -o json 2>/dev/null | jq -re .revision; }
 
-no_regeneration() {
-  ! "$BIN/cilium-dbg" endpoint list -o json | jq -e 'any(.[]; .status.state != "ready")'
+revision_after() { [ "$(policy_revision)" -gt "$1" ]; }
+
+# set_enforcement MODE: returns when it holds in every pod
+set_enforcement() {
+  local before
+  [ "$(policy_enforcement)" != "$1" ] || return 0
+  before=$(policy_revision)
+  "$BIN/cilium-dbg" config "PolicyEnforcement=$1" >/dev/null || die "Cilium refused the change" "see $LOG_DIR/cilium.log"
+  until_ok 30 "new rules after the change" revision_after "$before"
+  "$BIN/cilium-dbg" policy wait $((before + 1)) --max-wait-time 30 --fail-wait-time 30 >/dev/null ||
+    die "not every pod took over the change within 30 s" "see: cilium-dbg endpoint list"
 }
 
 command_policies() {
@@ -78,8 +88,6 @@ command_policies() {
   esac
   require_root
   require_running
-  "$BIN/cilium-dbg" config "PolicyEnforcement=$mode" >/dev/null || die "Cilium refused the change" "testbed status"
-  until_ok 30 "policy enforcement is $mode" enforcement_is "$mode"
-  until_ok 30 "each pod's rules are regenerated" no_regeneration
+  set_enforcement "$mode"
   say "network policies are ${1}"
 }

@@ -9,7 +9,7 @@ all_alive() {
   for name in "${PROCESSES[@]}"; do process_alive "$name" || return 1; done
 }
 
-cluster_serves() { all_alive && node_ready && dns_ready && openbao_active && registry_ready; }
+cluster_serves() { all_alive && node_ready && statuses_current && dns_ready && openbao_active && registry_ready; }
 
 command_start() {
   if all_alive && cluster_serves >/dev/null 2>&1; then
@@ -65,6 +65,7 @@ start_cluster() {
   start_modalities
   say "node, cluster DNS"
   process_serves kubelet 60 node_ready
+  process_serves kubelet 60 statuses_current
   process_serves kubelet 90 dns_ready
 }
 

@@ -78,6 +78,7 @@ apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 clientConnection: {kubeconfig: $STATE/proxy.kubeconfig}
 mode: iptables
+iptables: {minSyncPeriod: 100ms} # few rules here: what changed shall act soon
 clusterCIDR: $POD_CIDR
 hostnameOverride: $NODE
 # limits of connection tracking belong to the whole machine: left alone
@@ -116,6 +117,17 @@ stop_containers() {
 }
 
 node_ready() { kubectl_admin wait --for=condition=Ready "node/$NODE" --timeout=1s; }
+
+# After a restart the API server still tells what was true before it: containers that run no more, nodes that are Ready.
+# statuses_current: every container that it calls running is one that containerd runs
+statuses_current() {
+  local told running
+  running=" $(running_tasks | tr '\n' ' ') "
+  for told in $(kubectl_admin get pods -A -o json |
+    jq -r '.items[].status | (.containerStatuses, .initContainerStatuses)[]? | select(.state.running) | .containerID'); do
+    [[ $running == *" ${told##*/} "* ]] || return 1
+  done
+}
 
 # end_container_remains: processes of our containers whose runtime is gone, found by the containers' own cgroups
 end_container_remains() {

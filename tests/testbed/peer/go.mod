@@ -1,0 +1,3 @@
+module pacs-operator.io/testbed/peer
+
+go 1.26.0
