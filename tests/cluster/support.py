@@ -129,10 +129,13 @@ class Modality:
         lineage = cluster.archive()["status"]["lineageID"]
         environment = run(TESTBED, "openbao", "env")
         enrol = (
-            f"{environment}\nexec {ROOT}/deploy/vault/enrol-modality --lineage {lineage} --namespace imaging "
-            f"--name {self.name} --csr {request} --out {self.folder}/chain.pem --ca-out {self.folder}/ca.pem"
+            f"{environment}\nexec {ROOT}/deploy/vault/enrol-modality --lineage {lineage} "
+            f"--peer imaging/{self.name} --csr {request} --out {self.folder}/chain.pem"
         )
         until("the modality is enrolled", lambda: run("bash", "-c", enrol) or True, 30)
+        chain = (self.folder / "chain.pem").read_text()
+        own = chain.rindex("-----BEGIN CERTIFICATE-----")
+        (self.folder / "ca.pem").write_text(chain[own:])
         return self
 
     def gone(self) -> None:
