@@ -12,6 +12,7 @@ from pacs_operator.kube.port import KubePort, Manifest, key_of, labels_of, metad
 
 _RANK = {kind: rank for rank, kind in enumerate(APPLY_ORDER)}
 Key = tuple[str, str, str]
+_IDENTITY = ("name", "namespace", "uid", "resourceVersion", "finalizers")
 
 
 def content_hash(value: object) -> str:

@@ -160,3 +160,8 @@ def _related(one: Path, other: Path) -> bool:
 def show(path: Path) -> str:
     """Return a path as a person writes it."""
     return ".".join(path).replace(".[", "[")
+
+
+def smaller(one: str, other: str) -> bool:
+    """Tell whether one quantity (such as ``5Gi``) is less than another."""
+    return bool(parse_quantity(one) < parse_quantity(other))  # type: ignore[no-untyped-call]

@@ -1,1 +1,1 @@
-"""Queue, engine and long operations: one reconcile, right from any state."""
+"""From what is to what should be: one function for each archive, right whenever it is called."""

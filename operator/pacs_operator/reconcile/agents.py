@@ -1,0 +1,116 @@
+"""What the agents tell: certificate times, which peer list is live, per-peer counts."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from pacs_operator.domain import names
+from pacs_operator.domain.agentconfig import AgentStatus, PeerActivity
+from pacs_operator.domain.errors import PacsError, VaultError
+from pacs_operator.domain.names import Component, service_dns
+from pacs_operator.domain.status import CertificateStatus
+from pacs_operator.kube.port import Manifest, labels_of, metadata
+from pacs_operator.reconcile.context import Pass
+
+ASK_AGAIN = timedelta(seconds=30)
+SERVING = (Component.GATE, Component.ORTHANC, Component.POSTGRES)
+
+
+def ask(run: Pass) -> None:
+    """Ask each serving pod's agent, at most every 30 seconds unless a new peer list is on its way."""
+    memory, pods = run.memory, serving_pods(run)
+    known = {str(metadata(pod)["uid"]) for pod in pods}
+    fresh = memory.agents_asked is not None and run.now - memory.agents_asked < ASK_AGAIN
+    if fresh and known == memory.agents.keys() | memory.agent_errors.keys() and not unconfirmed(run):
+        return
+    if run.lineage is None or not pods:
+        memory.agents, memory.agent_errors = {}, {}
+        return
+    try:
+        credentials = run.ports.vault(run.vault_settings).status_client_credentials(run.lineage)
+    except VaultError as error:
+        memory.agents, memory.agent_errors = {}, dict.fromkeys(known, error)
+        return
+    memory.agents, memory.agent_errors, memory.agents_asked = {}, {}, run.now
+    for pod in pods:
+        uid, component = str(metadata(pod)["uid"]), Component(labels_of(pod)[names.LABEL_COMPONENT])
+        try:
+            status = run.ports.agents.status(pod["status"]["podIP"], service_dns(component, run.name), credentials)
+        except PacsError as error:
+            memory.agent_errors[uid] = error
+        else:
+            memory.agents[uid] = (component, status)
+
+
+def serving_pods(run: Pass) -> list[Manifest]:
+    """Return the running pods that have an agent to ask."""
+    return [
+        pod
+        for pod in run.pods
+        if labels_of(pod).get(names.LABEL_COMPONENT) in SERVING
+        and (pod.get("status") or {}).get("phase") == "Running"
+        and (pod.get("status") or {}).get("podIP")
+        and not metadata(pod).get("deletionTimestamp")
+    ]
+
+
+def answers(run: Pass, *components: Component) -> list[AgentStatus]:
+    """Return what the agents of these components told."""
+    return [status for component, status in run.memory.agents.values() if component in components]
+
+
+def unconfirmed(run: Pass) -> bool:
+    """Tell whether a gate or Orthanc still has another peer list than the one decided on."""
+    if run.peers is None:
+        return False
+    return any(
+        status.peers_revision != run.peers.revision for status in answers(run, Component.GATE, Component.ORTHANC)
+    )
+
+
+def certificates(run: Pass) -> list[CertificateStatus]:
+    """Return each component's leaves; of several replicas' the one that ends first; unseen ones as last known."""
+    found: dict[tuple[Component, str], CertificateStatus] = {}
+    for component, status in run.memory.agents.values():
+        for leaf in status.leaves:
+            entry = CertificateStatus(component=component, name=leaf.name, serial=leaf.serial, not_after=leaf.not_after)
+            other = found.get((component, leaf.name))
+            if other is None or entry.not_after < other.not_after:
+                found[component, leaf.name] = entry
+    answered = {component for component, _ in found}
+    for known in run.observed.certificates:
+        if known.component not in answered:
+            found[known.component, known.name] = known
+    return [found[key] for key in sorted(found)]
+
+
+def activity(run: Pass) -> dict[str, PeerActivity]:
+    """Return what the pods saw of each peer: the latest times over gates and Orthanc."""
+    merged: dict[str, PeerActivity] = {}
+    for status in answers(run, Component.GATE, Component.ORTHANC):
+        for seen in status.peers:
+            merged[seen.id] = _latest([merged[seen.id], seen]) if seen.id in merged else seen
+    return merged
+
+
+def _latest(seen: Iterable[PeerActivity]) -> PeerActivity:
+    one, other = seen
+    late = one if (one.last_rejection or "") >= (other.last_rejection or "") else other
+    shown = one if (one.last_association or "") >= (other.last_association or "") else other
+    return one.model_copy(
+        update={
+            "last_association": max(one.last_association or "", other.last_association or "") or None,
+            "last_store": max(one.last_store or "", other.last_store or "") or None,
+            "last_rejection": late.last_rejection,
+            "last_rejection_reason": late.last_rejection_reason,
+            "presented_not_after": shown.presented_not_after or one.presented_not_after or other.presented_not_after,
+            "stores": one.stores + other.stores,
+            "rejections": one.rejections + other.rejections,
+            "open_associations": one.open_associations + other.open_associations,
+        }
+    )
+
+
+def crl_ends(run: Pass) -> datetime | None:
+    """Return when the first of the revocation lists in use ends."""
+    ends = [end for _, status in run.memory.agents.values() for end in status.crl_next_update.values()]
+    return min((datetime.fromisoformat(end.replace("Z", "+00:00")) for end in ends), default=None)

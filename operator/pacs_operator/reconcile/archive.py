@@ -1,0 +1,186 @@
+"""The reconcile: one function, right when called at any time, any number of times, by anyone.
+
+Live read, first status write, lineage, checks, Vault, peers, render, apply, live lists, conformance, agents, prune,
+one status write.
+"""
+
+from datetime import datetime
+
+from pacs_operator.domain.acceptance import decide
+from pacs_operator.domain.conditions import ConditionType
+from pacs_operator.domain.errors import ConflictError, NotFoundError, PacsError
+from pacs_operator.domain.names import Zone, namespace_of
+from pacs_operator.kube.apply import Applier
+from pacs_operator.kube.inventory import ARCHIVE
+from pacs_operator.kube.port import Manifest, metadata
+from pacs_operator.reconcile import agents, conformance, deletion, observe, peers, provision, status, workloads, zones
+from pacs_operator.reconcile.context import Memory, Outcome, Pass, Ports, Settings
+
+FULL_PASS_SECONDS = 300.0
+STALLED_SECONDS = 60.0  # what only a person can change may be changed where no event tells (a StorageClass)
+PROGRESS_SECONDS = 5.0
+CONFIRM_SECONDS = 1.0
+UNREADY_SECONDS = 15.0
+
+
+class ArchiveReconciler:
+    """Reconciles archives by name; calls for different names may run at the same time.
+
+    Parameters
+    ----------
+    ports
+        Everything outside the process.
+    settings
+        The operator's own settings.
+    """
+
+    def __init__(self, ports: Ports, settings: Settings) -> None:
+        self._ports, self._settings = ports, settings
+        self._memory: dict[str, Memory] = {}
+
+    def names(self) -> list[str]:
+        """Return the names of all archives, for the periodic full pass."""
+        return [metadata(live)["name"] for live in self._ports.kube.list(ARCHIVE)]
+
+    def reconcile(self, name: str) -> Outcome:
+        """Bring one archive a step closer to its spec.
+
+        Parameters
+        ----------
+        name
+            Name of the ``PacsArchive``; also one that no longer exists, whose peers are then told.
+
+        Returns
+        -------
+        Outcome
+            What came of it and when to look again.
+
+        Raises
+        ------
+        PacsError
+            Something that trying again can help; the queue backs off.
+        """
+        now, kube = self._ports.clock(), self._ports.kube
+        live = kube.get(ARCHIVE, name)
+        if live is None:
+            return self._gone(name, now)
+        memory = self._memory.setdefault(name, Memory(Applier(kube)))
+        observed = observe.typed_status(live)
+        run = Pass(name, live, observed, self._ports, self._settings, memory, now, status=observed)
+        if metadata(live).get("deletionTimestamp"):
+            return deletion.step(run)
+        if (live.get("spec") or {}).get("suspend") is True:
+            return _suspended(run)
+        return _work(run)
+
+    def _gone(self, name: str, now: datetime) -> Outcome:
+        self._memory.pop(name, None)
+        claims = observe.read_claims(self._ports.kube, name)
+        decisions = decide(None, [claim for _, claim in claims], set(), name)
+        objects = {claim.key: live for live, claim in claims}
+        peers.write_statuses(self._ports.kube, decisions, objects, peers.StatusFacts(None, now))
+        return Outcome("Gone")
+
+
+def _work(run: Pass) -> Outcome:
+    status.announce(run)
+    before = run.observed
+    error = _attempt(run)
+    if error is not None:
+        _record(run, error)
+    if status.write(run) or run.notices:
+        status.tell(run, before)
+    if error is not None and error.retry:
+        raise error
+    return _outcome(run, error)
+
+
+def _attempt(run: Pass) -> PacsError | None:
+    """Run all stages; return what stopped them. A lost race is not worth a word in the status."""
+    try:
+        _stages(run)
+    except (ConflictError, NotFoundError):
+        raise
+    except PacsError as error:
+        return error
+    return None
+
+
+def _stages(run: Pass) -> None:
+    run.archive = observe.typed_archive(run.live)
+    conformance.check_schedule(run.archive.spec.conformance)
+    observe.read_release(run)
+    observe.check_storage_classes(run)
+    zones.establish(run)
+    observe.read_owned(run)
+    peers.accept(run)
+    run.desired = workloads.desired_of(run, run.archive)
+    if run.desired is None:
+        return
+    run.config_hash = run.ports.renderer.config_hash(run.desired)
+    run.manifests = workloads.render(run, run.desired)
+    workloads.check_volumes(run)
+    provision.provision(run)
+    provision.provision_peers(run)
+    workloads.apply_all(run)
+    peers.tell_pods(run)
+    conformance.step(run)
+    if run.running:
+        workloads.apply_all(run)
+    agents.ask(run)
+    _prune(run)
+    peers.write_statuses(run.ports.kube, run.decisions, run.peer_objects, peers.StatusFacts(run.lineage, run.now))
+    status.fill(run)
+
+
+def _prune(run: Pass) -> None:
+    namespaces = {namespace_of(run.name, zone) for zone in Zone}
+    for gone in run.memory.applier.prune(list(run.owned.values()), run.manifests, namespaces):
+        _forget(run, gone)
+
+
+def _forget(run: Pass, gone: Manifest) -> None:
+    data = metadata(gone)
+    run.owned.pop((gone["kind"], data["namespace"], data["name"]), None)
+
+
+def _record(run: Pass, error: PacsError) -> None:
+    """Say what stopped the pass; what was known before stays, since what runs keeps running."""
+    run.status = run.observed
+    text = str(error)
+    if error.retry:
+        run.set(ConditionType.RECONCILING, "True", error.reason, text)
+        run.set(ConditionType.STALLED, "False", "Retrying", text)
+        return
+    run.set(ConditionType.STALLED, "True", error.reason, text)
+    run.set(ConditionType.RECONCILING, "False", error.reason, text)
+    run.set(ConditionType.READY, "False", error.reason, text)
+
+
+def _suspended(run: Pass) -> Outcome:
+    text = "spec.suspend is true: nothing is written but this status; what runs keeps running"
+    run.set(ConditionType.RECONCILING, "False", "Suspended", text)
+    run.set(ConditionType.STALLED, "False", "Suspended", text)
+    run.set(ConditionType.READY, "Unknown", "Suspended", text)
+    status.write(run)
+    return Outcome("Suspended")
+
+
+def _outcome(run: Pass, error: PacsError | None) -> Outcome:
+    if error is not None:
+        return Outcome("Stalled", STALLED_SECONDS)
+    if agents.unconfirmed(run):
+        return Outcome("Progressing", CONFIRM_SECONDS)
+    if workloads.settled(run):
+        return Outcome("Progressing", PROGRESS_SECONDS)
+    ready = run.conditions.get(ConditionType.READY)
+    if run.vault_error or ready is None or ready.status != "True":
+        return Outcome("Progressing", UNREADY_SECONDS)
+    return Outcome("Ready", _until_next(run))
+
+
+def _until_next(run: Pass) -> float:
+    if run.archive is None or run.archive.spec.conformance.suspend:
+        return FULL_PASS_SECONDS
+    until = (conformance.next_slot(run.archive.spec.conformance, run.now) - run.now).total_seconds()
+    return min(max(until, 1.0), FULL_PASS_SECONDS)

@@ -1,0 +1,133 @@
+"""Peers: who is accepted, what gate and Orthanc are told, which Vault roles exist, what each peer's status says."""
+
+from datetime import datetime
+
+from pydantic import ValidationError
+
+from pacs_operator.domain import names
+from pacs_operator.domain.acceptance import Decision, accepted_peers, decide
+from pacs_operator.domain.errors import NotFoundError
+from pacs_operator.domain.gatepeers import LivePeer, LivePeers
+from pacs_operator.domain.names import CaName, Component, peer_role, pki_mount
+from pacs_operator.domain.peer import Peer
+from pacs_operator.domain.probepeers import probe_peers
+from pacs_operator.domain.status import MAX_MESSAGE, PeerCondition, PeerStatus
+from pacs_operator.kube.apply import content_hash
+from pacs_operator.kube.inventory import NAMESPACE, PEER, POD
+from pacs_operator.kube.port import KubePort, Manifest, annotations_of, labels_of, metadata
+from pacs_operator.reconcile.context import Pass
+from pacs_operator.reconcile.observe import read_claims
+
+
+def accept(run: Pass) -> None:
+    """Decide on all peers of the archive and make the live list."""
+    claims = read_claims(run.ports.kube, run.name)
+    consenting: set[str] = set()
+    if run.archive and claims:
+        selector = run.archive.spec.peers.namespace_selector.match_labels
+        consenting = {metadata(item)["name"] for item in run.ports.kube.list(NAMESPACE, labels=selector)}
+    run.decisions = decide(run.archive, [claim for _, claim in claims], consenting, run.name)
+    run.peer_objects = {claim.key: live for live, claim in claims}
+    run.peers = live_peers(run.name, accepted_peers(run.decisions))
+
+
+def live_peers(archive: str, accepted: list[Peer]) -> LivePeers:
+    """Return what gate and Orthanc apply: the archive's own probes and the accepted peers."""
+    peers = [
+        *probe_peers(archive),
+        *(
+            LivePeer(
+                id=peer.key,
+                dns_name=peer.spec.certificate.dns_name,
+                ae_titles=sorted(peer.spec.ae_titles),
+                source_cidrs=sorted(peer.spec.source_cidrs),
+                rights=sorted(peer.spec.rights),
+                max_associations=peer.spec.limits.max_associations,
+            )
+            for peer in accepted
+        ),
+    ]
+    return LivePeers(revision=content_hash([peer.document() for peer in peers]), peers=peers)
+
+
+def tell_pods(run: Pass) -> None:
+    """Patch the live list's revision onto gate and Orthanc pods: it makes the kubelet refresh their volumes at once."""
+    if run.peers is None:
+        return
+    for pod in run.pods:
+        data = metadata(pod)
+        concerned = labels_of(pod).get(names.LABEL_COMPONENT) in (Component.GATE, Component.ORTHANC)
+        finished = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        told = annotations_of(pod).get(names.ANNOTATION_LIVE_HASH) == run.peers.revision
+        if not concerned or finished or told or data.get("deletionTimestamp"):
+            continue
+        patch = {"metadata": {"uid": data["uid"], "annotations": {names.ANNOTATION_LIVE_HASH: run.peers.revision}}}
+        try:
+            run.ports.kube.patch(POD, data["name"], data["namespace"], patch)
+        except NotFoundError:
+            continue  # a pod that is gone reads the list when it comes back
+
+
+def write_statuses(kube: KubePort, decisions: list[Decision], objects: dict[str, Manifest], run: "StatusFacts") -> None:
+    """Write each peer's status where it differs."""
+    for decision in decisions:
+        live = objects[decision.claim.key]
+        status = _status(decision, live, run).document()
+        if (live.get("status") or {}) == status:
+            continue
+        data = metadata(live)
+        body = {
+            "apiVersion": PEER.api_version,
+            "kind": PEER.kind,
+            "metadata": {"name": data["name"], "namespace": data["namespace"], "uid": data["uid"]},
+            "status": status,
+        }
+        try:
+            kube.apply_status(body)
+        except NotFoundError:
+            continue
+
+
+class StatusFacts:
+    """What a peer's status needs beside the decision.
+
+    Parameters
+    ----------
+    lineage
+        Lineage of the archive; None when there is no archive.
+    now
+        Time of the pass.
+    """
+
+    def __init__(self, lineage: str | None, now: datetime) -> None:
+        self.lineage, self.now = lineage, now
+
+
+def _status(decision: Decision, live: Manifest, facts: StatusFacts) -> PeerStatus:
+    claim, status = decision.claim, "True" if decision.accepted else "False"
+    stamp = facts.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    before = _condition(live)
+    condition = PeerCondition(
+        status="True" if decision.accepted else "False",
+        reason=decision.reason,
+        message=decision.message[:MAX_MESSAGE],
+        observed_generation=claim.generation,
+        last_transition_time=before.last_transition_time if before and before.status == status else stamp,
+    )
+    peer = claim.peer if decision.accepted else None
+    role = None
+    if peer and facts.lineage:
+        role = f"{pki_mount(facts.lineage, CaName.PEERS)}/sign/{peer_role(peer.namespace, peer.name)}"
+    return PeerStatus(
+        observed_generation=claim.generation,
+        conditions=[condition],
+        bound_identity=peer.spec.certificate.dns_name if peer else None,
+        vault_role=role,
+    )
+
+
+def _condition(live: Manifest) -> PeerCondition | None:
+    try:
+        return PeerStatus.model_validate(live.get("status") or {}).conditions[0]
+    except (ValidationError, IndexError):
+        return None

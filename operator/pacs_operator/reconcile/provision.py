@@ -1,0 +1,89 @@
+"""Provisioning in Vault: what the archive needs is there, and nothing that is gone still signs.
+
+Vault's trouble never stops a pass: what runs keeps running, and the rest of the truth is still applied.
+"""
+
+from datetime import timedelta
+
+from pacs_operator.domain.conditions import ConditionType
+from pacs_operator.domain.errors import VaultError
+from pacs_operator.domain.names import peer_role
+from pacs_operator.kube.events import Notice
+from pacs_operator.reconcile.context import Pass
+from pacs_operator.vault.port import Changes, VaultPort
+
+#: An event wakes a pass many times a minute; Vault is asked again only after this.
+CHECK_AGAIN = timedelta(seconds=60)
+ROLES_AGAIN = timedelta(minutes=10)
+
+
+def provision(run: Pass) -> None:
+    """Bring the archive's mounts and roles to what they should be."""
+    if run.archive is None or run.lineage is None:
+        return
+    memory = run.memory
+    if memory.vault_checked and run.now - memory.vault_checked < CHECK_AGAIN:
+        run.set(ConditionType.VAULT_READY, "True", "Provisioned", _text(run))
+        return
+    try:
+        vault = run.ports.vault(run.vault_settings)
+        changes = vault.ensure_archive(run.name, run.lineage, run.vault_settings.audience)
+    except VaultError as error:
+        failed(run, error)
+        return
+    _report(run, changes)
+    memory.vault_checked = run.now
+    run.set(ConditionType.VAULT_READY, "True", "Provisioned", _text(run))
+
+
+def provision_peers(run: Pass) -> None:
+    """Have one role for each accepted peer and none for any other."""
+    if run.vault_error or run.lineage is None:
+        return
+    wanted = {
+        peer_role(peer.namespace, peer.name): peer
+        for decision in run.decisions
+        if decision.accepted and (peer := decision.claim.peer)
+    }
+    identities = {role: peer.spec.certificate.dns_name for role, peer in wanted.items()}
+    memory = run.memory
+    everything = memory.roles_checked is None or run.now - memory.roles_checked >= ROLES_AGAIN
+    if not everything and memory.peer_roles == identities:
+        return
+    try:
+        vault = run.ports.vault(run.vault_settings)
+        _report(run, _narrow(vault, run.lineage, identities, memory.peer_roles, everything))
+        for role, peer in wanted.items():
+            if everything or memory.peer_roles.get(role) != identities[role]:
+                _report(run, vault.ensure_peer_role(run.lineage, peer.namespace, peer.name, identities[role]))
+    except VaultError as error:
+        memory.roles_checked = None
+        failed(run, error)
+        return
+    memory.peer_roles = identities
+    if everything:
+        memory.roles_checked = run.now
+
+
+def _narrow(vault: VaultPort, lineage: str, wanted: dict[str, str], known: dict[str, str], everything: bool) -> Changes:
+    """Take away first: a revoked identity must not be signed while others are being added."""
+    if everything or known.keys() - wanted.keys():
+        return vault.delete_peer_roles_except(lineage, set(wanted))
+    return Changes()
+
+
+def failed(run: Pass, error: VaultError) -> None:
+    """Record that Vault could not do what was asked."""
+    run.vault_error = error
+    run.memory.vault_checked = None
+    run.set(ConditionType.VAULT_READY, "False", error.reason, str(error))
+
+
+def _report(run: Pass, changes: Changes) -> None:
+    if changes.repaired:
+        shown = ", ".join(changes.repaired[:5])
+        run.notices.append(Notice("Warning", "VaultDriftRepaired", f"Put back in Vault: {shown}"))
+
+
+def _text(run: Pass) -> str:
+    return f"Authorities and roles of lineage {run.lineage} are in place at {run.vault_settings.address}"

@@ -1,0 +1,324 @@
+"""The one status write: conditions from what the pass found, skipped when nothing changed."""
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pacs_operator.domain.agentconfig import PeerActivity
+from pacs_operator.domain.checks import NETWORK_CHECKS
+from pacs_operator.domain.conditions import ConditionType, merge
+from pacs_operator.domain.names import Component, Port, Zone, namespace_of, service_dns
+from pacs_operator.domain.status import (
+    MAX_LISTED_PEERS,
+    MAX_PEER_MESSAGE,
+    ArchiveStatus,
+    Effective,
+    Endpoints,
+    PeersStatus,
+    PeerSummary,
+    ZoneStatus,
+)
+from pacs_operator.kube.events import Notice, post
+from pacs_operator.kube.inventory import ARCHIVE, SERVICE, STATEFUL_SET
+from pacs_operator.kube.port import Manifest, metadata
+from pacs_operator.reconcile.agents import activity, answers, certificates, crl_ends, unconfirmed
+from pacs_operator.reconcile.conformance import freshness, parse_time
+from pacs_operator.reconcile.context import Pass
+from pacs_operator.reconcile.workloads import settled
+
+COARSE = timedelta(minutes=15)
+#: A leaf this close to its end should long have been renewed (agents renew at two thirds of its life).
+RENEWAL_OVERDUE = timedelta(hours=24)
+
+_ANNOUNCED = (
+    ConditionType.READY,
+    ConditionType.STALLED,
+    ConditionType.VAULT_READY,
+    ConditionType.DATABASE_READY,
+    ConditionType.CERTIFICATES_CURRENT,
+    ConditionType.PEERS_ACCEPTED,
+    ConditionType.NETWORK_ISOLATED,
+    ConditionType.CONFORMANCE_PASSED,
+    ConditionType.ORPHANED,
+)
+_BAD_WHEN_TRUE = (ConditionType.STALLED, ConditionType.ORPHANED)
+
+
+def announce(run: Pass) -> None:
+    """Write ``Reconciling=True`` with the new generation, before anything else is written for it.
+
+    Without both, a GitOps tool takes the resource for finished.
+    """
+    if run.observed.observed_generation == run.generation:
+        return
+    run.set(ConditionType.RECONCILING, "True", "Progressing", "The new generation is being worked on")
+    for kind in ConditionType:
+        known = any(condition.type is kind for condition in run.observed.conditions)
+        if not known and kind not in (ConditionType.RECONCILING, ConditionType.ORPHANED):
+            run.set(kind, "Unknown", "Pending", "Not looked at yet")
+    run.status = run.observed
+    write(run)
+    run.observed = run.status
+    run.conditions.clear()
+
+
+def fill(run: Pass) -> None:
+    """Gather everything a healthy pass knows into the status and its conditions."""
+    if run.archive is None or run.desired is None:
+        return
+    run.status = run.status.model_copy(
+        update={
+            "lineage_id": run.lineage,
+            "endpoints": _endpoints(run),
+            "zones": [ZoneStatus(zone=zone, namespace=namespace_of(run.name, zone)) for zone in Zone],
+            "certificates": certificates(run),
+            "effective": _effective(run),
+            "peers": _peers(run),
+            "waiting": run.waiting,
+        }
+    )
+    _database(run)
+    _certificates(run)
+    _peers_condition(run)
+    _conformance(run)
+    _isolation(run)
+    _summary(run)
+
+
+def _endpoints(run: Pass) -> Endpoints | None:
+    service = run.owned.get((SERVICE.kind, namespace_of(run.name, Zone.EDGE), Component.GATE.value))
+    if service is None or run.archive is None:
+        return run.observed.endpoints
+    ports = (service.get("spec") or {}).get("ports") or [{}]
+    ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+    return Endpoints(
+        service=service_dns(Component.GATE, run.name),
+        port=int(ports[0].get("port") or Port.DICOM_TLS),
+        node_port=ports[0].get("nodePort"),
+        ae_title=run.archive.spec.dicom.ae_title,
+        load_balancer=sorted({entry.get("hostname") or entry.get("ip") or "" for entry in ingress} - {""})[:8],
+    )
+
+
+def _effective(run: Pass) -> Effective | None:
+    if run.archive is None or run.release is None:
+        return None
+    spec = run.archive.spec
+    return Effective(
+        release=f"{spec.release.catalog}/{spec.release.version}",
+        images={name: str(image) for name, image in run.release.images.document().items()},
+        vault_address=run.vault_settings.address,
+        gate_replicas=spec.gate.replicas,
+        gate_max_associations=spec.gate.max_associations,
+        conformance_schedule=spec.conformance.schedule,
+        conformance_time_zone=spec.conformance.time_zone,
+        encryption=f"{spec.encryption.mode}: {spec.encryption.reason}",
+    )
+
+
+def _peers(run: Pass) -> PeersStatus:
+    before = {peer.id: peer for peer in run.observed.peers.list} if run.observed.peers else {}
+    seen = activity(run)
+    summaries = []
+    for decision in sorted(run.decisions, key=lambda decision: decision.claim.key)[:MAX_LISTED_PEERS]:
+        key, peer = decision.claim.key, decision.claim.peer
+        summary = PeerSummary(
+            id=key,
+            accepted=decision.accepted,
+            reason=None if decision.accepted else decision.reason,
+            message=None if decision.accepted else decision.message[:MAX_PEER_MESSAGE],
+            dns_name=peer.spec.certificate.dns_name if peer else None,
+        )
+        summaries.append(_coarsely(summary, before.get(key), seen.get(key), run.now))
+    accepted = sum(decision.accepted for decision in run.decisions)
+    return PeersStatus(accepted=accepted, refused=len(run.decisions) - accepted, list=summaries)
+
+
+def _coarsely(
+    summary: PeerSummary, before: PeerSummary | None, seen: PeerActivity | None, now: datetime
+) -> PeerSummary:
+    """Take a newer time over only when the one that stands there is 15 minutes old; metrics tell the rest."""
+    old_store, old_rejection = (before.last_store, before.last_rejection) if before else (None, None)
+    update: dict[str, str | None] = {
+        "last_store": old_store,
+        "last_rejection": old_rejection,
+        "last_rejection_reason": before.last_rejection_reason if before else None,
+        "presented_not_after": (seen.presented_not_after if seen else None)
+        or (before.presented_not_after if before else None),
+    }
+    if seen and seen.last_store and _old(old_store, now):
+        update["last_store"] = max(seen.last_store, old_store or "")
+    if seen and seen.last_rejection and _old(old_rejection, now) and seen.last_rejection > (old_rejection or ""):
+        update["last_rejection"] = seen.last_rejection
+        update["last_rejection_reason"] = seen.last_rejection_reason
+    return summary.model_copy(update=update)
+
+
+def _old(stamp: str | None, now: datetime) -> bool:
+    return stamp is None or now - parse_time(stamp) >= COARSE
+
+
+def _database(run: Pass) -> None:
+    live = run.owned.get((STATEFUL_SET.kind, namespace_of(run.name, Zone.DATA), Component.POSTGRES.value))
+    ready = int(((live or {}).get("status") or {}).get("readyReplicas") or 0)
+    if ready < 1:
+        run.set(ConditionType.DATABASE_READY, "False", "NotReady", "PostgreSQL has no ready pod")
+    else:
+        run.set(ConditionType.DATABASE_READY, "True", "Answering", "PostgreSQL answers its agent")
+
+
+def _certificates(run: Pass) -> None:
+    kind, known = ConditionType.CERTIFICATES_CURRENT, run.status.certificates
+    missing = [
+        component.value
+        for component in (Component.GATE, Component.ORTHANC, Component.POSTGRES)
+        if not any(entry.component is component for entry in known)
+    ]
+    ends = {f"{entry.component.value}/{entry.name}": parse_time(entry.not_after) for entry in known}
+    expired = sorted(name for name, end in ends.items() if end <= run.now)
+    late = sorted(name for name, end in ends.items() if end - run.now < RENEWAL_OVERDUE)
+    crl = crl_ends(run)
+    if expired:
+        run.set(kind, "False", "Expired", f"Expired: {', '.join(expired)}; look at the agents' logs and at Vault")
+    elif crl is not None and crl <= run.now:
+        run.set(kind, "False", "RevocationListExpired", f"A revocation list in use ended at {crl.isoformat()}")
+    elif late:
+        run.set(kind, "False", "RenewalOverdue", f"Ends within a day: {', '.join(late)}; is Vault reachable for pods?")
+    elif missing:
+        why = next((f": {error}" for error in run.memory.agent_errors.values()), "")
+        run.set(kind, "Unknown", "NotObserved", f"No agent answered for {', '.join(missing)}{why}")
+    else:
+        first = min(ends, key=lambda name: ends[name])
+        run.set(kind, "True", "Current", f"{len(ends)} certificates; the next to end is {first}")
+
+
+def _peers_condition(run: Pass) -> None:
+    kind = ConditionType.PEERS_ACCEPTED
+    refused = [decision for decision in run.decisions if not decision.accepted]
+    accepted = len(run.decisions) - len(refused)
+    if refused:
+        shown = ", ".join(f"{decision.claim.key} ({decision.reason})" for decision in refused[:8])
+        run.set(kind, "False", "PeersRefused", f"{accepted} accepted, {len(refused)} refused: {shown}")
+    elif not answers(run, Component.GATE) or not answers(run, Component.ORTHANC):
+        run.set(kind, "Unknown", "NotConfirmed", "Gate and Orthanc have not yet told which peers they serve")
+    elif unconfirmed(run):
+        run.set(kind, "Unknown", "Applying", f"{accepted} accepted; gate or Orthanc still apply the list")
+    else:
+        run.set(kind, "True", "Applied", f"{accepted} accepted; live in gate and Orthanc")
+
+
+def _conformance(run: Pass) -> None:
+    kind, last = ConditionType.CONFORMANCE_PASSED, run.status.conformance
+    if run.archive is None or last is None:
+        why = ("Running", "The first run is under way") if run.running else ("NotProbed", "No run has ended yet")
+        run.set(kind, "Unknown", *why)
+        return
+    age = run.now - parse_time(last.time)
+    if last.config_hash != run.config_hash and not run.waiting:
+        run.set(kind, "Unknown", "NotProbed", f"Run {last.run} attacked an earlier configuration")
+    elif last.outcome == "Failed":
+        failed = [check.check for check in last.checks if check.outcome == "Failed"]
+        run.set(kind, "False", "ChecksFailed", f"Run {last.run}: {', '.join(failed[:12])}")
+    elif last.outcome == "NotRun":
+        text = f"Run {last.run} could not prove anything; see job conformance-{last.run} in {run.name}-ops"
+        run.set(kind, "Unknown", "NotRun", text)
+    elif age > freshness(run.archive.spec.conformance, run.now):
+        run.set(kind, "Unknown", "Stale", f"Run {last.run} of {last.time} is too old to prove anything")
+    else:
+        run.set(kind, "True", "Passed", f"Run {last.run}: {len(last.checks)} checks passed")
+
+
+def _isolation(run: Pass) -> None:
+    kind, last = ConditionType.NETWORK_ISOLATED, run.status.conformance
+    checks = {check.check: check for check in (last.checks if last else []) if check.check in set(NETWORK_CHECKS)}
+    if run.foreign_policies:
+        shown = ", ".join(run.foreign_policies[:5])
+        run.set(kind, "False", "ForeignPolicy", f"Policies that are not ours add to what ours allow: {shown}")
+    elif any(check.outcome == "Failed" for check in checks.values()):
+        failed = sorted(name for name, check in checks.items() if check.outcome == "Failed")
+        run.set(kind, "False", "Reachable", f"Reached from the wrong zone: {', '.join(failed)}")
+    elif last is None or run.archive is None or last.config_hash != run.config_hash:
+        run.set(kind, "Unknown", "NotProbed", "No run has attacked this configuration yet")
+    elif run.now - parse_time(last.time) > freshness(run.archive.spec.conformance, run.now):
+        run.set(kind, "Unknown", "Stale", f"Last attacked at {last.time}")
+    elif checks.keys() != {check.value for check in NETWORK_CHECKS} or any(
+        check.outcome != "Passed" for check in checks.values()
+    ):
+        run.set(kind, "Unknown", "NotProbed", f"Run {last.run} could not attack every path")
+    else:
+        run.set(kind, "True", "Probed", f"Attacked at {last.time}: {', '.join(sorted(checks))} dropped, twins served")
+
+
+def _summary(run: Pass) -> None:
+    rolling = settled(run)
+    needed = (ConditionType.DATABASE_READY, ConditionType.CERTIFICATES_CURRENT, ConditionType.CONFORMANCE_PASSED)
+    provisioned = run.conditions.get(ConditionType.VAULT_READY)
+    open_ends = [run.conditions[kind] for kind in needed if not _promise_kept(run, kind)]
+    run.set(ConditionType.STALLED, "False", "NotStalled", "Nothing here needs a person")
+    if rolling:
+        run.set(ConditionType.READY, "False", "WorkloadsNotReady", "; ".join(rolling))
+    elif open_ends:
+        worst = open_ends[0]
+        run.set(ConditionType.READY, "False", worst.reason, f"{worst.type.value}: {worst.message}")
+    elif provisioned is None:
+        run.set(ConditionType.READY, "False", "VaultNotAsked", "Vault was not asked yet")
+    else:
+        run.set(ConditionType.READY, "True", "Ready", "Serves its peers; attacked and found in order")
+    busy = rolling or run.running or (run.peers is not None and unconfirmed(run))
+    if busy:
+        text = "; ".join(rolling) or ("A conformance run is under way" if run.running else "Peers are being applied")
+        run.set(ConditionType.RECONCILING, "True", "Progressing", text)
+    elif run.waiting:
+        run.set(ConditionType.RECONCILING, "False", "Waiting", f"Would interrupt service: {'; '.join(run.waiting)}")
+    else:
+        run.set(ConditionType.RECONCILING, "False", "Settled", "The cluster is as the spec says")
+
+
+def _promise_kept(run: Pass, kind: ConditionType) -> bool:
+    condition = run.conditions[kind]
+    # A stale or repeated run does not take service away: this configuration was attacked once and held.
+    return condition.status == "True" or (kind is ConditionType.CONFORMANCE_PASSED and condition.reason == "Stale")
+
+
+def write(run: Pass) -> bool:
+    """Write the status when it differs from what stands there; return whether it was written."""
+    status = run.status.model_copy(
+        update={
+            "observed_generation": run.generation,
+            "conditions": merge(run.observed.conditions, run.conditions.values(), run.now),
+        }
+    )
+    run.status = status
+    document = status.document()
+    if (run.live.get("status") or {}) == document:
+        return False
+    data = metadata(run.live)
+    body = {
+        "apiVersion": ARCHIVE.api_version,
+        "kind": ARCHIVE.kind,
+        "metadata": {"name": data["name"], "uid": data["uid"]},
+        "status": document,
+    }
+    run.live = run.ports.kube.apply_status(body)
+    return True
+
+
+def tell(run: Pass, before: ArchiveStatus) -> None:
+    """Post events for what people must know: promises that were broken or restored, and drift that was undone."""
+    known = {condition.type: condition for condition in before.conditions}
+    for condition in run.status.conditions:
+        old = known.get(condition.type)
+        if condition.type not in _ANNOUNCED or condition.status == "Unknown":
+            continue
+        if old is not None and (old.status, old.reason) == (condition.status, condition.reason):
+            continue
+        good = (condition.status == "True") != (condition.type in _BAD_WHEN_TRUE)
+        if good and (old is None or old.status == "Unknown") and condition.type is not ConditionType.READY:
+            continue  # a promise kept from the start is no news
+        kind: Literal["Normal", "Warning"] = "Normal" if good else "Warning"
+        run.notices.append(Notice(kind, f"{condition.type.value}{condition.reason}", condition.message))
+    for notice in run.notices:
+        post(run.ports.kube, _reference(run.live), notice, run.now)
+
+
+def _reference(live: Manifest) -> Manifest:
+    return {"apiVersion": ARCHIVE.api_version, "kind": ARCHIVE.kind, "metadata": metadata(live)}

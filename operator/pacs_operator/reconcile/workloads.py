@@ -1,0 +1,220 @@
+"""Applying what was rendered, with one question before anything that interrupts service."""
+
+from pacs_operator.domain.archive import Archive
+from pacs_operator.domain.disruption import Cause, may_disrupt
+from pacs_operator.domain.errors import InvalidSpecError
+from pacs_operator.domain.facts import Desired
+from pacs_operator.domain.names import GROUP, ZONE_OF, Component, namespace_of
+from pacs_operator.domain.status import MAX_WAITING, MAX_WAITING_TEXT
+from pacs_operator.kube.apply import Written, content_hash, in_apply_order
+from pacs_operator.kube.diff import Difference, Path, show, smaller
+from pacs_operator.kube.events import Notice
+from pacs_operator.kube.inventory import DEPLOYMENT, PVC, STATEFUL_SET, Kind, kind_of
+from pacs_operator.kube.port import Manifest, annotations_of, display, key_of, metadata
+from pacs_operator.reconcile.context import Pass
+
+#: On a workload: hash of the pod template as we last rendered it, and of what a person decided that it came from.
+#: They tell a changed spec from a changed operator from somebody's edit.
+ANNOTATION_TEMPLATE = f"{GROUP}/template-hash"
+ANNOTATION_INPUTS = f"{GROUP}/inputs-hash"
+
+_TEMPLATE: Path = ("spec", "template")
+#: In a template only these are no matter of security; whatever is not listed is.
+_HARMLESS_POD = {
+    "affinity",
+    "nodeSelector",
+    "priorityClassName",
+    "terminationGracePeriodSeconds",
+    "tolerations",
+    "topologySpreadConstraints",
+    "schedulerName",
+}
+_HARMLESS_CONTAINER = {"resources", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"}
+
+
+def inputs_hash(desired: Desired) -> str:
+    """Return the hash of what people decided: spec, release, lineage, Vault's settings; not this program's version."""
+    release = desired.release.document()
+    vault = [desired.vault.address, desired.vault.ca_pem, desired.vault.auth_path, desired.vault.audience]
+    return content_hash([desired.archive.spec.document(), desired.lineage_id, release, vault])
+
+
+def decorate(manifest: Manifest, inputs: str) -> Manifest:
+    """Return a workload with the annotations that later tell why it differs; other kinds unchanged."""
+    if kind_of(manifest) not in (DEPLOYMENT, STATEFUL_SET):
+        return manifest
+    marks = {ANNOTATION_TEMPLATE: content_hash(manifest["spec"]["template"]), ANNOTATION_INPUTS: inputs}
+    data = {**metadata(manifest), "annotations": {**annotations_of(manifest), **marks}}
+    return {**manifest, "metadata": data}
+
+
+def render(run: Pass, desired: Desired) -> list[Manifest]:
+    """Return the decorated manifests in the order of application."""
+    inputs = inputs_hash(desired)
+    rendered = run.ports.renderer.render_archive(desired)
+    return in_apply_order(decorate(manifest, inputs) for manifest in rendered)
+
+
+def check_volumes(run: Pass) -> None:
+    """Refuse volumes that would shrink or change class, before anything is written.
+
+    Raises
+    ------
+    InvalidSpecError
+        The live claim is larger, or of another class.
+    """
+    for manifest in run.manifests:
+        if kind_of(manifest) is not PVC or (live := run.owned.get(key_of(manifest))) is None:
+            continue
+        name = f"{metadata(manifest)['namespace']}/{metadata(manifest)['name']}"
+        wanted, have = manifest["spec"], live["spec"]
+        new, old = wanted["resources"]["requests"]["storage"], have["resources"]["requests"]["storage"]
+        field = "spec.database" if metadata(manifest)["namespace"] == _data_namespace(run) else "spec.storage"
+        if smaller(new, old):
+            raise InvalidSpecError(
+                f"{field}.sizeGi: {new} is less than the {old} that volume claim {name} has",
+                action="a volume cannot shrink: put the size back",
+                reason="StorageShrunk",
+            )
+        if wanted.get("storageClassName") != have.get("storageClassName"):
+            raise InvalidSpecError(
+                f"{field}.storageClassName: {wanted.get('storageClassName')!r} differs from "
+                f"{have.get('storageClassName')!r} of volume claim {name}",
+                action="a volume keeps its class for life: put the name back",
+                reason="StorageClassChanged",
+            )
+
+
+def _data_namespace(run: Pass) -> str:
+    return namespace_of(run.name, ZONE_OF[Component.POSTGRES])
+
+
+def apply_all(run: Pass) -> None:
+    """Apply everything that differs, in order; what may not be interrupted now is left waiting."""
+    for manifest in run.manifests:
+        live = run.owned.get(key_of(manifest))
+        kind = kind_of(manifest)
+        if kind in (DEPLOYMENT, STATEFUL_SET):
+            if live is None:  # the label may have been taken off a running workload
+                live = run.ports.kube.get(kind, metadata(manifest)["name"], metadata(manifest)["namespace"])
+            written = _apply_workload(run, kind, manifest, live)
+            run.wrote_workload = run.wrote_workload or written is not None
+        else:
+            written = run.memory.applier.write(manifest, live)
+        if written:
+            run.owned[key_of(manifest)] = written.manifest
+            _tell(run, written)
+    run.waiting = sorted(set(run.waiting))[:MAX_WAITING]
+
+
+def _apply_workload(run: Pass, kind: Kind, manifest: Manifest, live: Manifest | None) -> Written | None:
+    applier = run.memory.applier
+    if live is None:
+        return applier.write(manifest, None) if may_disrupt(Cause.CREATION, run.now) else None
+    difference = applier.difference(manifest, live)
+    template = [path for path in difference.paths if path[:2] == _TEMPLATE]
+    if not template:
+        return applier.write(manifest, live)
+    cause = cause_of(manifest, live, template)
+    if may_disrupt(cause, run.now):
+        return applier.write(manifest, live)
+    by = f" by {', '.join(difference.managers)}" if difference.managers else ""
+    shown = ", ".join(show(path) for path in template[:3])
+    run.waiting.append(f"{display(manifest)}: {cause.value}{by}: {shown}"[:MAX_WAITING_TEXT])
+    return _outside_template(run, kind, manifest, live, difference)
+
+
+def cause_of(manifest: Manifest, live: Manifest, template: list[Path]) -> Cause:
+    """Tell why a pod template would change.
+
+    Parameters
+    ----------
+    manifest
+        As rendered and decorated.
+    live
+        As it stands.
+    template
+        Paths inside the template that differ.
+    """
+    want, have = annotations_of(manifest), annotations_of(live)
+    if have.get(ANNOTATION_INPUTS) not in (None, want[ANNOTATION_INPUTS]):
+        return Cause.SPEC_CHANGE
+    if have.get(ANNOTATION_TEMPLATE) not in (None, want[ANNOTATION_TEMPLATE]):
+        return Cause.OPERATOR_UPGRADE
+    # Rendered as before, so somebody edited the live object (or took our marks off it).
+    return Cause.SECURITY if any(_touches_security(path[2:]) for path in template) else Cause.DRIFT
+
+
+def _touches_security(path: Path) -> bool:
+    if not path or path[0] == "metadata":
+        # Labels decide which policies select the pod; annotations decide nothing.
+        return len(path) < 2 or path[1] != "annotations"
+    inside = path[1:]
+    if not inside:
+        return True
+    if inside[0] in ("containers", "initContainers"):
+        return len(inside) < 3 or inside[2] not in _HARMLESS_CONTAINER
+    return inside[0] not in _HARMLESS_POD
+
+
+def _outside_template(
+    run: Pass, kind: Kind, manifest: Manifest, live: Manifest, difference: Difference
+) -> Written | None:
+    """Repair what needs no restart (replicas, strategy) while the template waits."""
+    fields = sorted({path[1] for path in difference.changed if path[0] == "spec" and path[1] != "template"})
+    if not fields:
+        return None
+    data = metadata(live)
+    patch = {
+        "metadata": {"uid": data["uid"], "resourceVersion": data["resourceVersion"]},
+        "spec": {field: manifest["spec"][field] for field in fields},
+    }
+    result = run.ports.kube.patch(kind, data["name"], data["namespace"], patch)
+    return Written(result, difference, created=False)
+
+
+def _tell(run: Pass, written: Written) -> None:
+    """Say aloud when somebody else's change was undone."""
+    others = written.difference.managers
+    if written.created or not others:
+        return
+    shown = ", ".join(show(path) for path in written.difference.paths[:3])
+    text = f"{display(written.manifest)}: {shown}, changed by {', '.join(others)}, put back"
+    run.notices.append(Notice("Warning", "DriftRepaired", text))
+
+
+def settled(run: Pass) -> list[str]:
+    """Return what is not yet as rendered: workloads whose pods are not all new and ready; empty when all are."""
+    return [
+        text
+        for manifest in run.manifests
+        if kind_of(manifest) in (DEPLOYMENT, STATEFUL_SET)
+        and (text := _unsettled(manifest, run.owned.get(key_of(manifest))))
+    ]
+
+
+def _unsettled(manifest: Manifest, live: Manifest | None) -> str | None:
+    if live is None:
+        return f"{display(manifest)} does not exist yet"
+    status, wanted = live.get("status") or {}, int(manifest["spec"].get("replicas", 1))
+    if int(status.get("observedGeneration") or 0) < int(metadata(live).get("generation") or 0):
+        return f"{display(manifest)} is being rolled out"
+    ready, updated = int(status.get("readyReplicas") or 0), int(status.get("updatedReplicas") or 0)
+    if updated < wanted or int(status.get("replicas") or 0) > wanted:
+        return f"{display(manifest)} is being rolled out ({updated} of {wanted})"
+    return f"{display(manifest)} has {ready} of {wanted} pods ready" if ready < wanted else None
+
+
+def desired_of(run: Pass, archive: Archive, conformance_run: str | None = None) -> Desired | None:
+    """Return the renderer's input, when all facts are known."""
+    if run.release is None or run.lineage is None or run.peers is None:
+        return None
+    return Desired(
+        archive=archive,
+        lineage_id=run.lineage,
+        release=run.release,
+        vault=run.vault_settings,
+        cluster=run.settings.cluster,
+        peers=run.peers,
+        conformance_run=conformance_run,
+    )
