@@ -17,7 +17,7 @@ from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
-from pacs_operator.probes.wire import Endpoint
+from pacs_operator.probes.wire import VERIFICATION, Endpoint
 
 MAX_CONTEXTS = 128  # PS3.8 9.3.2.2: odd numbers from 1 to 255
 PENDING = (0xFF00, 0xFF01)
@@ -56,7 +56,6 @@ class Fetched:
     """The outcome of a C-GET."""
 
     status: int | None = None
-    failed: int = 0
     objects: list[Retrieved] = field(default_factory=list)
 
 
@@ -103,6 +102,12 @@ def _no_delay(event: Event) -> None:
         transport.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def echo(session: Session) -> int | None:
+    """Return the status of a C-ECHO; None: the association ended without one, or the context was refused."""
+    with associated(session, [build_context(VERIFICATION)]) as association:
+        return _status(association.send_c_echo()) if association.accepted_contexts else None
+
+
 def store(session: Session, objects: Iterable[tuple[str, UID, UID, Dataset | Path]]) -> dict[str, int | None]:
     """Store objects in one association and return the status for each; None: no answer, or context refused.
 
@@ -113,9 +118,7 @@ def store(session: Session, objects: Iterable[tuple[str, UID, UID, Dataset | Pat
     """
     wanted = list(objects)
     pairs = sorted({(sop_class, syntax) for _, sop_class, syntax, _ in wanted})
-    contexts = [build_context(sop_class, syntax) for sop_class, syntax in pairs]
-    if len(contexts) > MAX_CONTEXTS:
-        raise ValueError(f"{len(contexts)} presentation contexts; an association has at most {MAX_CONTEXTS}")
+    contexts = _contexts(pairs)
     statuses: dict[str, int | None] = {}
     with associated(session, contexts) as association:
         for key, _, _, item in wanted:
@@ -134,25 +137,38 @@ def _store_one(association: Association, item: Dataset | Path) -> int | None:
         return None
 
 
-def find(session: Session, model: str, identifier: Dataset) -> tuple[list[Dataset], int | None]:
-    """Return the matches and the final status; None: the association ended without one."""
-    matches: list[Dataset] = []
-    final: int | None = None
+@dataclass
+class Found:
+    """The outcome of a C-FIND; status None: the association ended without one, or the context was refused."""
+
+    matches: list[Dataset] = field(default_factory=list)
+    status: int | None = None
+
+
+def find(session: Session, model: str, *identifiers: Dataset) -> list[Found]:
+    """Make queries in one association, and return an outcome for each."""
+    outcomes = [Found() for _ in identifiers]
     with associated(session, [build_context(model, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])]) as association:
-        if not association.accepted_contexts:
-            return matches, None
-        for answer, match in association.send_c_find(identifier, model):
-            final = _status(answer)
-            if final in PENDING and match is not None:
-                matches.append(match)
-    return matches, final
+        for identifier, found in zip(identifiers, outcomes, strict=True):
+            if association.accepted_contexts and association.is_established:
+                _find_one(association, model, identifier, found)
+    return outcomes
 
 
-def get(session: Session, model: str, identifier: Dataset, storage: Iterable[tuple[UID, UID]]) -> Fetched:
-    """Retrieve by C-GET, every object in the transfer syntax it has in the archive.
+def _find_one(association: Association, model: str, identifier: Dataset, found: Found) -> None:
+    for answer, match in association.send_c_find(identifier, model):
+        found.status = _status(answer)
+        if found.status in PENDING and match is not None:
+            found.matches.append(match)
+
+
+def get(session: Session, model: str, identifiers: Sequence[Dataset], storage: Iterable[tuple[UID, UID]]) -> Fetched:
+    """Retrieve by C-GET in one association, every object in the transfer syntax it has in the archive.
 
     Parameters
     ----------
+    identifiers
+        One request each; the outcome's status is the first that is no success, if any.
     storage
         (SOP class, transfer syntax) pairs that may come back, each with a presentation context of its own, so that
         the archive never has a reason to transcode.
@@ -160,27 +176,42 @@ def get(session: Session, model: str, identifier: Dataset, storage: Iterable[tup
     fetched = Fetched()
 
     def keep(event: Event) -> int:
-        request = cast(C_STORE, event.request)
-        fetched.objects.append(
-            Retrieved(
-                sop_instance_uid=str(request.AffectedSOPInstanceUID),
-                sop_class_uid=str(request.AffectedSOPClassUID),
-                transfer_syntax=str(event.context.transfer_syntax),
-                encoded=event.encoded_dataset(include_meta=False),
-            )
-        )
+        fetched.objects.append(_retrieved(event))
         return SUCCESS
 
     pairs = sorted(set(storage))
-    contexts = [build_context(model), *(build_context(sop_class, syntax) for sop_class, syntax in pairs)]
-    if len(contexts) > MAX_CONTEXTS:
-        raise ValueError(f"{len(contexts)} presentation contexts; an association has at most {MAX_CONTEXTS}")
+    contexts = _contexts([(UID(model), ImplicitVRLittleEndian), *pairs])
     roles = [build_role(sop_class, scp_role=True) for sop_class in sorted({pair[0] for pair in pairs})]
     with associated(session, contexts, roles, [(evt.EVT_C_STORE, keep)]) as association:
-        for answer, _ in association.send_c_get(identifier, model):
-            fetched.status = _status(answer)
-            fetched.failed = int(answer.get("NumberOfFailedSuboperations", 0) or 0)
+        statuses = [_get_one(association, model, identifier) for identifier in identifiers]
+    fetched.status = next((status for status in statuses if status != SUCCESS), SUCCESS)
     return fetched
+
+
+def _get_one(association: Association, model: str, identifier: Dataset) -> int | None:
+    status = None
+    try:
+        for answer, _ in association.send_c_get(identifier, model):
+            status = _status(answer)
+    except (ValueError, RuntimeError):  # context refused; association ended meanwhile
+        return None
+    return status
+
+
+def _retrieved(event: Event) -> Retrieved:
+    request = cast(C_STORE, event.request)
+    return Retrieved(
+        sop_instance_uid=str(request.AffectedSOPInstanceUID),
+        sop_class_uid=str(request.AffectedSOPClassUID),
+        transfer_syntax=str(event.context.transfer_syntax),
+        encoded=event.encoded_dataset(include_meta=False),
+    )
+
+
+def _contexts(pairs: Sequence[tuple[UID, UID]]) -> list[PresentationContext]:
+    if len(pairs) > MAX_CONTEXTS:
+        raise ValueError(f"{len(pairs)} presentation contexts; an association has at most {MAX_CONTEXTS}")
+    return [build_context(sop_class, syntax) for sop_class, syntax in pairs]
 
 
 def _status(answer: Dataset) -> int | None:

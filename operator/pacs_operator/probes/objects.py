@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels import get_encoder
+from pydicom.pixels.encoders.base import get_encoder
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
@@ -178,15 +178,7 @@ class ProbeObjects:
 
     def _document(self) -> Dataset:
         dataset = self._base_dataset(EncapsulatedPDFStorage, self._uid(), 1, "DOC")
-        dataset.ContentDate = STUDY_DATE
-        dataset.ContentTime = "000000"
-        dataset.ConversionType = "WSD"
-        dataset.BurnedInAnnotation = "NO"
-        dataset.DocumentTitle = "Conformance probe"
-        dataset.MIMETypeOfEncapsulatedDocument = "application/pdf"
-        document = _pdf()
-        dataset.EncapsulatedDocumentLength = len(document)
-        dataset.EncapsulatedDocument = document + b"\x00" * (len(document) % 2)
+        dataset.update(encapsulated_pdf())
         return dataset
 
     def _character_sets(self) -> list[Dataset]:
@@ -198,6 +190,22 @@ class ProbeObjects:
             dataset.PatientName = name
             datasets.append(dataset)
         return datasets
+
+
+def encapsulated_pdf() -> Dataset:
+    """Return the elements of an encapsulated PDF that say nothing of patient, study or identity."""
+    dataset = Dataset()
+    dataset.Modality = "DOC"
+    dataset.ContentDate = STUDY_DATE
+    dataset.ContentTime = "000000"
+    dataset.ConversionType = "WSD"
+    dataset.BurnedInAnnotation = "NO"
+    dataset.DocumentTitle = "Sample document"
+    dataset.MIMETypeOfEncapsulatedDocument = "application/pdf"
+    document = _pdf()
+    dataset.EncapsulatedDocumentLength = len(document)
+    dataset.EncapsulatedDocument = document + b"\x00" * (len(document) % 2)
+    return dataset
 
 
 def unreserved(reserved: Dataset, patient_id: str) -> Dataset:

@@ -1,0 +1,141 @@
+"""``pacs-probe``: the conformance run in the cluster, and a modality outside it."""
+
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import structlog
+import typer
+from pydantic import ValidationError
+
+from pacs_operator.domain.conformanceconfig import CONFORMANCE_FILE, TERMINATION_LOG, ConformanceConfig
+from pacs_operator.domain.errors import PacsError
+from pacs_operator.domain.results import RunResult
+from pacs_operator.probes.client import NotAssociatedError, Session
+from pacs_operator.probes.modality import Act, Visit
+from pacs_operator.probes.modalityreport import document, tables
+from pacs_operator.probes.networkchecks import resolve
+from pacs_operator.probes.report import conformance_table, console
+from pacs_operator.probes.run import conform
+from pacs_operator.probes.samples import samples
+from pacs_operator.probes.setting import ProbeError
+from pacs_operator.probes.tls import Credentials, Trust, client_context
+from pacs_operator.probes.wire import Caller, Endpoint, Waits, attempt
+
+EXIT_PASSED, EXIT_FAILED, EXIT_COULD_NOT_RUN = 0, 1, 2
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def quiet() -> None:
+    """Attack an archive as an intruder would, or use it as a modality does."""
+    # The DICOM libraries quote identifiers and values in logs and warnings: nothing of that may leave.
+    for library in ("pynetdicom", "pydicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+    warnings.simplefilter("ignore")
+    structlog.configure(
+        processors=[structlog.processors.TimeStamper(fmt="iso"), structlog.processors.JSONRenderer()],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+@app.command()
+def conformance(
+    config: Annotated[Path, typer.Option(help="conformance.json, as rendered by the operator")] = Path(
+        CONFORMANCE_FILE
+    ),
+    termination_log: Annotated[Path, typer.Option(help="where the result goes")] = Path(TERMINATION_LOG),
+) -> None:
+    """Do one conformance run: exit 0 when every check passed, 1 when one failed, 2 when one could not be made."""
+    try:
+        result, rows = conform(read_config(config))
+    except PacsError as error:
+        print(f"{error.reason}: {error}", file=sys.stderr)
+        raise typer.Exit(EXIT_COULD_NOT_RUN) from None
+    console().print(conformance_table(result, rows))
+    termination_log.write_text(result.to_message(), encoding="ascii")
+    raise typer.Exit(exit_code(result))
+
+
+@app.command()
+def modality(  # noqa: PLR0913  # a command line: each is an option of its own
+    act: Annotated[Act, typer.Argument(help="what to do; exchange does everything")],
+    *,
+    host: Annotated[str, typer.Option(help="address or name of the gate")],
+    called: Annotated[str, typer.Option(help="AE title of the archive")],
+    calling: Annotated[str, typer.Option(help="AE title of this modality")],
+    cert: Annotated[Path, typer.Option(help="certificate chain of this modality")],
+    key: Annotated[Path, typer.Option(help="its key")],
+    ca: Annotated[Path, typer.Option(help="root that signed the gate's certificate")],
+    server_name: Annotated[str, typer.Option(help="name the gate's certificate must carry: <archive>.pacs.internal")],
+    port: Annotated[int, typer.Option(help="TCP port of the gate")] = 2762,
+    json_file: Annotated[Path | None, typer.Option("--json", help="where to write the details")] = None,
+) -> None:
+    """Use an archive as a modality does: exit 0 when all went well, 1 when not, 2 when no association came about."""
+    addresses = resolve(host, port)
+    if not addresses:
+        _stop("NotResolved", f"{host} has no address")
+    try:
+        context = client_context(Trust(ca.read_text(encoding="ascii"), server_name), Credentials(cert, key))
+    except (OSError, UnicodeError) as error:
+        _stop("NoCredentials", f"certificate, key or root cannot be used: {type(error).__name__}")
+    session = Session(Endpoint(addresses[0], port), calling, called, context, server_name)
+    visit = Visit(session, samples())
+    try:
+        visit.do(act)
+    except NotAssociatedError:
+        _stop("NotAssociated", f"no association came about: {why_not(session)}")
+    console().print(tables(visit, f"{calling} at {called}: what was sent and what came back"))
+    if json_file is not None:
+        json_file.write_text(json.dumps(document(visit), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    raise typer.Exit(EXIT_PASSED if visit.fine else EXIT_FAILED)
+
+
+def why_not(session: Session) -> str:
+    """Return layer and code of what refuses this session, found by one attempt on the wire."""
+    caller = Caller(session.calling, session.called, session.context, session.server_name)
+    answer = attempt(session.endpoint, caller, Waits(session.connect_seconds, session.dimse_seconds))
+    return f"{answer.layer.value} {answer.code}"
+
+
+def _stop(reason: str, message: str) -> NoReturn:
+    print(f"{reason}: {message}", file=sys.stderr)
+    raise typer.Exit(EXIT_COULD_NOT_RUN)
+
+
+def read_config(path: Path) -> ConformanceConfig:
+    """Return the configuration.
+
+    Raises
+    ------
+    ProbeError
+        Absent, or not valid.
+    """
+    action = "compare the ConfigMap with the operator's version"
+    try:
+        return ConformanceConfig.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ProbeError(f"{path} cannot be read: {type(error).__name__}", action=action) from error
+    except ValidationError as error:
+        fields = ", ".join(".".join(map(str, each["loc"])) or "document" for each in error.errors())
+        raise ProbeError(f"{path} is not valid: {fields}", action=action, retry=False) from error
+
+
+def exit_code(result: RunResult) -> int:
+    """Return 0 only for a run in which every check ran and passed."""
+    if result.passed:
+        return EXIT_PASSED
+    return EXIT_FAILED if any(check.outcome == "Failed" for check in result.checks) else EXIT_COULD_NOT_RUN
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

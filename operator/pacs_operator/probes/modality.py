@@ -1,0 +1,145 @@
+"""A modality outside the cluster: sends real files, finds them, takes them back, and compares them whole."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pydicom.uid import UID
+
+from pacs_operator.probes.client import SUCCESS, Session, echo, find, get, store
+from pacs_operator.probes.compare import decode, differences, encode
+from pacs_operator.probes.samples import Sample, Samples, encapsulated_document, reserved_document
+from pacs_operator.probes.servicechecks import STUDY_ROOT, STUDY_ROOT_GET, query, status_code
+
+
+class Act(StrEnum):
+    """What the modality does."""
+
+    ECHO = "echo"
+    STORE = "store"
+    FIND = "find"
+    GET = "get"
+    RESERVED = "reserved"
+    EXCHANGE = "exchange"
+
+
+@dataclass
+class Journey:
+    """One object's way to the archive and back; None: this act was not part of the visit."""
+
+    sample: Sample
+    stored: str | None = None
+    found: bool | None = None
+    retrieved: bool | None = None
+    differences: list[str] = field(default_factory=list)
+
+    @property
+    def fine(self) -> bool:
+        """Tell whether every act that was tried went well."""
+        return self.stored in (None, status_code(SUCCESS)) and self.found is not False and self.retrieved is not False
+
+
+class Visit:
+    """One visit of the modality to the archive.
+
+    Parameters
+    ----------
+    session
+        The gate, the titles and the modality's certificate.
+    chosen
+        The objects to send, and those that are not, with the reason.
+    """
+
+    def __init__(self, session: Session, chosen: Samples) -> None:
+        self._session = session
+        self.skipped = chosen.skipped
+        self.journeys = [Journey(sample) for sample in chosen.sent]
+        self.echo: str | None = None
+        self.reserved: str | None = None
+        self.reserved_twin: str | None = None
+
+    @property
+    def fine(self) -> bool:
+        """Tell whether everything that was tried went well."""
+        good = status_code(SUCCESS)
+        reserved_held = self.reserved is None or (self.reserved != good and self.reserved_twin == good)
+        return self.echo in (None, good) and reserved_held and all(journey.fine for journey in self.journeys)
+
+    def do(self, act: Act) -> None:
+        """Do one act, or for ``exchange`` all of them.
+
+        Raises
+        ------
+        NotAssociatedError
+            The gate granted no association.
+        """
+        acts = [each for each in Act if each is not Act.EXCHANGE] if act is Act.EXCHANGE else [act]
+        for each in acts:
+            _ACTS[each](self)
+
+    def _echo(self) -> None:
+        self.echo = status_code(echo(self._session))
+
+    def _store(self) -> None:
+        wanted = [(journey.sample.uid, *journey.sample.kind, journey.sample.dataset) for journey in self.journeys]
+        statuses = store(self._session, wanted)
+        for journey in self.journeys:
+            journey.stored = status_code(statuses[journey.sample.uid])
+
+    def _find(self) -> None:
+        """Ask at IMAGE level for each series, in one association."""
+        series = sorted(
+            {
+                (str(each.sample.dataset.StudyInstanceUID), str(each.sample.dataset.SeriesInstanceUID))
+                for each in self.journeys
+            }
+        )
+        queries = [query("IMAGE", StudyInstanceUID=study, SeriesInstanceUID=own) for study, own in series]
+        known = {
+            str(match.get("SOPInstanceUID", ""))
+            for outcome in find(self._session, STUDY_ROOT, *queries)
+            for match in outcome.matches
+        }
+        for journey in self.journeys:
+            journey.found = journey.sample.uid in known
+
+    def _get(self) -> None:
+        """Take each study back and compare object by object."""
+        studies: dict[str, list[Journey]] = defaultdict(list)
+        for journey in self.journeys:
+            studies[str(journey.sample.dataset.StudyInstanceUID)].append(journey)
+        kinds = {journey.sample.kind for journey in self.journeys}
+        queries = [query("STUDY", StudyInstanceUID=study) for study in studies]
+        fetched = get(self._session, STUDY_ROOT_GET, queries, kinds)
+        back = {each.sop_instance_uid: each for each in fetched.objects}
+        for journey in self.journeys:
+            received = back.get(journey.sample.uid)
+            journey.retrieved = received is not None
+            if received is not None:
+                journey.differences = compare(journey.sample, received.encoded, UID(received.transfer_syntax))
+                journey.retrieved = not journey.differences
+
+    def _reserved(self) -> None:
+        """Try to store under the probes' reserved prefix; the twin is the same object under another PatientID."""
+        for attribute, dataset in (("reserved", reserved_document()), ("reserved_twin", encapsulated_document())):
+            kind = (UID(dataset.SOPClassUID), UID(dataset.file_meta.TransferSyntaxUID))
+            status = store(self._session, [("document", *kind, dataset)])["document"]
+            setattr(self, attribute, status_code(status))
+
+
+_ACTS = {
+    Act.ECHO: Visit._echo,
+    Act.STORE: Visit._store,
+    Act.FIND: Visit._find,
+    Act.GET: Visit._get,
+    Act.RESERVED: Visit._reserved,
+}
+
+
+def compare(sample: Sample, encoded: bytes, syntax: UID) -> list[str]:
+    """Return where an object that came back differs from what was sent: tag names only."""
+    own = sample.kind[1]
+    found = [str(each) for each in differences(decode(encode(sample.dataset, own), own), decode(encoded, syntax))]
+    if syntax != own:
+        found.insert(0, f"transfer syntax is {syntax.name}")
+    return found

@@ -1,0 +1,99 @@
+"""What the modality tells: a table for people and a JSON document for programs; no values of any dataset."""
+
+from collections import Counter
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from pacs_operator.probes.client import SUCCESS
+from pacs_operator.probes.compare import EXCEPTIONS
+from pacs_operator.probes.modality import Journey, Visit
+from pacs_operator.probes.servicechecks import status_code
+
+GOOD = status_code(SUCCESS)
+
+
+def tables(visit: Visit, title: str) -> Group:
+    """Return what was sent and what came back, what was not sent and why, and the sum."""
+    sent = Table("file", "modality", "SOP class", "transfer syntax", "characters", "bytes", "back", title=title)
+    for journey in visit.journeys:
+        sample = journey.sample
+        sop_class, syntax = sample.kind
+        mark = " *" if sample.alterations else ""
+        sent.add_row(
+            Text(sample.name.removeprefix("test_files/") + mark),
+            str(sample.dataset.get("Modality", "") or ""),
+            sop_class.name.removesuffix(" Storage"),
+            syntax.name.split("(")[0].strip(),
+            characters(journey),
+            str(sample.size),
+            Text(verdict(journey), style="green" if journey.fine else "bold red"),
+        )
+    kept = Table("not sent", "files", title="Bundled files that are not stored, and why")
+    for reason, count in sorted(Counter(visit.skipped.values()).items()):
+        kept.add_row(reason, str(count))
+    notes = sorted({note for journey in visit.journeys for note in journey.sample.alterations})
+    return Group(sent, kept, *(Text(f"* {note}") for note in notes), Text(summary(visit)))
+
+
+def characters(journey: Journey) -> str:
+    """Return the character set of an object as its header names it."""
+    named = journey.sample.dataset.get("SpecificCharacterSet", "") or ""
+    parts = [str(named)] if isinstance(named, str) else [str(part) for part in named]
+    return ", ".join(part for part in parts if part)
+
+
+def verdict(journey: Journey) -> str:
+    """Return in words what became of one object."""
+    if journey.stored not in (None, GOOD):
+        return f"refused: {journey.stored}"
+    if journey.found is False:
+        return "not found"
+    if journey.retrieved is False:
+        return "differs: " + "; ".join(journey.differences) if journey.differences else "did not come back"
+    return "equal" if journey.retrieved else "found" if journey.found else "stored" if journey.stored else ""
+
+
+def summary(visit: Visit) -> str:
+    """Return one line with the counts."""
+    journeys = visit.journeys
+    counts = {
+        "stored": sum(journey.stored == GOOD for journey in journeys),
+        "found": sum(journey.found is True for journey in journeys),
+        "equal": sum(journey.retrieved is True for journey in journeys),
+    }
+    words = [f"{len(journeys)} objects", *(f"{count} {word}" for word, count in counts.items())]
+    if visit.echo is not None:
+        words.insert(0, f"echo {visit.echo}")
+    if visit.reserved is not None:
+        words.append(f"reserved prefix: {visit.reserved}, same object without it: {visit.reserved_twin}")
+    return " · ".join(words)
+
+
+def document(visit: Visit) -> dict[str, object]:
+    """Return the JSON document."""
+    return {
+        "fine": visit.fine,
+        "echo": visit.echo,
+        "reserved": {"attack": visit.reserved, "twin": visit.reserved_twin},
+        "objects": [_object(journey) for journey in visit.journeys],
+        "notSent": dict(sorted(visit.skipped.items())),
+        "mayDiffer": EXCEPTIONS,
+    }
+
+
+def _object(journey: Journey) -> dict[str, object]:
+    sop_class, syntax = journey.sample.kind
+    return {
+        "file": journey.sample.name,
+        "sopClass": str(sop_class),
+        "transferSyntax": str(syntax),
+        "characterSet": characters(journey),
+        "bytes": journey.sample.size,
+        "alterations": journey.sample.alterations,
+        "stored": journey.stored,
+        "found": journey.found,
+        "equal": journey.retrieved,
+        "differences": journey.differences,
+    }

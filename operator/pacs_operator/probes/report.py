@@ -1,0 +1,38 @@
+"""What a person reads: tables without patient data."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from pacs_operator.domain.checks import CHECKS
+from pacs_operator.domain.results import RunResult
+from pacs_operator.probes.verdict import Row
+
+COLOURS = {"Passed": "green", "Failed": "bold red", "NotRun": "yellow"}
+WIDTH = 150
+
+
+def console() -> Console:
+    """Return a console that keeps its columns when nobody's terminal tells its width."""
+    probe = Console()
+    return probe if probe.is_terminal else Console(width=WIDTH)
+
+
+def conformance_table(result: RunResult, rows: Sequence[Row]) -> Table:
+    """Return every check at every place."""
+    title = f"Conformance run {result.run}: {result.replicas} gate replicas by address"
+    table = Table("check", "replica", "outcome", "layer", "code", "twin", "ms", "what", title=title)
+    for row in rows:
+        verdict = row.verdict
+        table.add_row(
+            row.check.value,
+            "" if row.replica is None else str(row.replica),
+            f"[{COLOURS[verdict.outcome]}]{verdict.outcome}[/]",
+            verdict.layer.value if verdict.layer is not None else "",
+            verdict.code or "",
+            "" if verdict.twin == "NotNeeded" else verdict.twin,
+            str(row.millis),
+            CHECKS[row.check].title,
+        )
+    return table

@@ -1,0 +1,107 @@
+"""What a run works with: the probe's identities, what it trusts, and how it calls."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pacs_operator.domain.conformanceconfig import ConformanceConfig, ProbeIdentity
+from pacs_operator.domain.errors import PacsError
+from pacs_operator.probes.client import Session
+from pacs_operator.probes.tls import Credentials, Forge, Trust, client_context
+from pacs_operator.probes.weak import SERVER_NAME, WeakServer
+from pacs_operator.probes.wire import Caller, Endpoint, Waits
+
+
+class ProbeError(PacsError):
+    """The run cannot begin."""
+
+    reason = "ProbeCannotRun"
+    retry = True
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Everything a check needs; nothing here tells how the archive is configured."""
+
+    config: ConformanceConfig
+    peer: Credentials
+    store_only: Credentials
+    cleanup: Credentials
+    foreign: Credentials
+    gate_trust: Trust
+    control_trust: Trust
+    weak: WeakServer
+    weak_trust: Trust
+
+    @property
+    def waits(self) -> Waits:
+        """Return how long attempts on the wire wait."""
+        bounds = self.config.bounds
+        return Waits(connect=bounds.connect_millis / 1000, answer=bounds.answer_millis / 1000)
+
+    def good_caller(self) -> Caller:
+        """Return the good peer as it calls the gate: the twin of every attack on an association."""
+        return Caller(
+            calling=self.config.peer.ae_title,
+            called=self.config.archive_ae_title,
+            context=client_context(self.gate_trust, self.peer),
+            server_name=self.gate_trust.server_name,
+        )
+
+    def session(self, endpoint: Endpoint, identity: ProbeIdentity) -> Session:
+        """Return how one of the probe's identities opens an association for real work."""
+        credentials = self.peer if identity is self.config.peer else self.store_only
+        bounds = self.config.bounds
+        return Session(
+            endpoint=endpoint,
+            calling=identity.ae_title,
+            called=self.config.archive_ae_title,
+            context=client_context(self.gate_trust, credentials),
+            server_name=self.gate_trust.server_name,
+            connect_seconds=bounds.connect_millis / 1000,
+            dimse_seconds=bounds.dimse_millis / 1000,
+        )
+
+
+@contextlib.contextmanager
+def prepared(config: ConformanceConfig) -> Iterator[Setting]:
+    """Read certificates, forge the foreign one and start the weak server.
+
+    Raises
+    ------
+    ProbeError
+        A certificate, key or root is absent or unreadable.
+    """
+    leaves = [Credentials.of_leaf(config.tls_dir, leaf) for leaf in (config.peer.leaf, config.store_only.leaf)]
+    cleanup = Credentials.of_leaf(config.tls_dir, config.cleanup_leaf)
+    roots = {name: _read(name) for name in (config.peers_ca_file, config.control_ca_file)}
+    for credentials in (*leaves, cleanup):
+        _read(str(credentials.certificate))
+        _read(str(credentials.key))
+    with contextlib.ExitStack() as stack:
+        forge = Forge()
+        stack.callback(forge.close)
+        peers_ca = roots[config.peers_ca_file]
+        weak = stack.enter_context(WeakServer([peers_ca, forge.ca_pem]))
+        yield Setting(
+            config=config,
+            peer=leaves[0],
+            store_only=leaves[1],
+            cleanup=cleanup,
+            foreign=forge.issue("foreign", leaves[0].dns_names()),
+            gate_trust=Trust(peers_ca, config.gate_host),
+            control_trust=Trust(roots[config.control_ca_file], config.orthanc_host),
+            weak=weak,
+            weak_trust=Trust(weak.ca_pem, SERVER_NAME),
+        )
+
+
+def _read(name: str) -> str:
+    try:
+        return Path(name).read_text(encoding="ascii")
+    except (OSError, UnicodeError) as error:
+        raise ProbeError(
+            f"{name} cannot be read: {type(error).__name__}",
+            action="see why the agent that fetches the probe's certificates did not write it",
+        ) from error
