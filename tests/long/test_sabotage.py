@@ -1,0 +1,179 @@
+"""Each negative check of the conformance pod is seen red with its cause in place, and green when it is gone.
+
+The operator is scaled to zero meanwhile: it would repair the sabotage within seconds. The pod that attacks is the
+one the operator made, copied; it cannot read what was switched.
+"""
+
+import copy
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from pacs_operator.domain.checks import Check
+from pacs_operator.domain.results import RunResult
+from tests.cluster.support import TESTBED, Cluster, run, until
+
+ON_CALL = ("--as=oncall", "--as-group=pacs-break-glass", "--as-group=system:masters")
+
+
+@pytest.fixture(scope="module")
+def unattended(cluster: Cluster) -> Iterator[Cluster]:
+    """The archive without its operator."""
+    cluster.wait_ready()
+    scale(cluster, 0)
+    yield cluster
+    scale(cluster, 1)
+    cluster.wait_ready()
+
+
+def scale(cluster: Cluster, replicas: int) -> None:
+    where = ("-n", "pacs-operator-system")
+    cluster.kubectl("scale", *where, "deployment/pacs-operator", f"--replicas={replicas}")
+    cluster.kubectl("rollout", "status", *where, "deployment/pacs-operator", "--timeout=120s")
+    pods = ("get", "pods", *where, "-l", "app.kubernetes.io/name=pacs-operator", "-o", "name")
+    until(f"{replicas} operators", lambda: len(cluster.kubectl(*pods).split()) == replicas, 120)
+
+
+def attack(cluster: Cluster) -> dict[str, str]:
+    """Run a copy of the last conformance Job; return the outcome of each check."""
+    jobs = cluster.get("jobs", "-n", "radiology-ops")["items"]
+    job = copy.deepcopy(max(jobs, key=lambda item: item["metadata"]["creationTimestamp"]))
+    name = f"sabotage-{int(time.time())}"
+    labels = {k: v for k, v in job["spec"]["template"]["metadata"]["labels"].items() if "pacs-operator.io" in k}
+    job["metadata"] = {"name": name, "namespace": "radiology-ops", "labels": {"test": "sabotage"}}
+    job["spec"].pop("selector", None)
+    job["spec"]["template"]["metadata"]["labels"] = labels
+    job.pop("status", None)
+    cluster.kubectl("create", "-f", "-", *ON_CALL, stdin=json.dumps(job))
+
+    def message() -> str | None:
+        pods = cluster.get("pods", "-n", "radiology-ops", "-l", f"batch.kubernetes.io/job-name={name}")["items"]
+        states = [
+            s.get("state", {}).get("terminated") for pod in pods for s in pod["status"].get("containerStatuses", [])
+        ]
+        return next((state.get("message") for state in states if state), None)
+
+    result = RunResult.from_message(until("the conformance pod ended", message, 240, every=1))
+    cluster.kubectl("delete", "job", name, "-n", "radiology-ops", *ON_CALL)
+    return {check.check: check.outcome for check in result.checks}
+
+
+def failed(outcomes: dict[str, str]) -> set[str]:
+    return {check for check, outcome in outcomes.items() if outcome != "Passed"}
+
+
+def edit(cluster: Cluster, namespace: str, name: str, key: str, change: Callable[[str], str]) -> dict[str, Any]:
+    """Change one file in a ConfigMap by hand; return the ConfigMap as it was."""
+    before = cluster.get("configmap", name, "-n", namespace)
+    text = before["data"][key]
+    changed = change(text)
+    assert changed != text, f"the sabotage did not find what it wanted to change in {key}"
+    patch = json.dumps({"data": {key: changed}})
+    cluster.kubectl("patch", "configmap", name, "-n", namespace, "--type=merge", "-p", patch, *ON_CALL)
+    return before
+
+
+def restart(cluster: Cluster, namespace: str, component: str) -> None:
+    """Replace a component's pods, and wait until the new ones serve."""
+    (kind,) = {"gate": ["deployment"], "orthanc": ["statefulset"]}[component]
+    cluster.kubectl("rollout", "restart", f"{kind}/{component}", "-n", namespace, *ON_CALL)
+    cluster.kubectl("rollout", "status", f"{kind}/{component}", "-n", namespace, "--timeout=180s")
+
+
+@contextmanager
+def edited(cluster: Cluster, namespace: str, component: str, key: str, change: Callable[[str], str]) -> Iterator[None]:
+    """Run with one configuration file changed and its pods restarted; put back afterwards."""
+    before = edit(cluster, namespace, component, key, change)
+    try:
+        restart(cluster, namespace, component)
+        yield
+    finally:
+        patch = json.dumps({"data": {key: before["data"][key]}})
+        cluster.kubectl("patch", "configmap", component, "-n", namespace, "--type=merge", "-p", patch, *ON_CALL)
+        restart(cluster, namespace, component)
+
+
+def test_all_green_without_sabotage(unattended: Cluster) -> None:
+    assert failed(attack(unattended)) == set()
+
+
+def test_policies_not_enforced(unattended: Cluster) -> None:
+    run(TESTBED, "policies", "off")
+    try:
+        red = failed(attack(unattended))
+    finally:
+        run(TESTBED, "policies", "on")
+    assert {Check.ORTHANC_UNREACHABLE, Check.POSTGRES_UNREACHABLE} <= red
+
+
+def test_old_tls_allowed(unattended: Cluster) -> None:
+    def weaken(text: str) -> str:
+        return text.replace("ssl-min-ver TLSv1.2", "ssl-min-ver TLSv1.0").replace(
+            "ssl-default-bind-ciphers ", "ssl-default-bind-ciphers AES128-SHA:ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0:"
+        )
+
+    with edited(unattended, "radiology-edge", "gate", "haproxy.cfg", weaken):
+        assert Check.OLD_TLS_REFUSED in failed(attack(unattended))
+
+
+def test_client_certificates_not_asked_for(unattended: Cluster) -> None:
+    def weaken(text: str) -> str:
+        return text.replace("verify required ca-file /tls/ca-peers.pem", "verify optional ca-file /tls/ca-peers.pem")
+
+    with edited(unattended, "radiology-edge", "gate", "haproxy.cfg", weaken):
+        # Without a certificate there is no identity either: the second fence must still hold.
+        assert Check.NO_CERTIFICATE_REFUSED not in failed(attack(unattended))
+
+
+def test_the_map_of_titles_removed(unattended: Cluster) -> None:
+    """Any certificate may use any title."""
+
+    def weaken(text: str) -> str:
+        lines = text.splitlines()
+        kept = [line for line in lines if "rj_calling" not in line]
+        return "\n".join(kept) + "\n"
+
+    with edited(unattended, "radiology-edge", "gate", "haproxy.cfg", weaken):
+        assert Check.BORROWED_AE_TITLE_REFUSED in failed(attack(unattended))
+
+
+def test_echo_for_everybody(unattended: Cluster) -> None:
+    def weaken(text: str) -> str:
+        settings = json.loads(text)
+        settings["DicomAlwaysAllowEcho"] = True
+        return json.dumps(settings)
+
+    with edited(unattended, "radiology-archive", "orthanc", "orthanc.json", weaken):
+        assert Check.UNGRANTED_ECHO_REFUSED in failed(attack(unattended))
+
+
+def test_a_right_widened(unattended: Cluster) -> None:
+    """The store-only probe may query: in peers.json, as if the operator had been told so."""
+
+    def weaken(text: str) -> str:
+        live = json.loads(text)
+        for peer in live["peers"]:
+            if peer["id"] == "probe/store-only":
+                peer["rights"] += ["Find", "Get"]
+        live["revision"] = "sabotage"
+        return json.dumps(live)
+
+    before = edit(unattended, "radiology-archive", "peers", "peers.json", weaken)
+    try:
+        restart(unattended, "radiology-archive", "orthanc")
+        red = failed(attack(unattended))
+    finally:
+        patch = json.dumps({"data": before["data"]})
+        unattended.kubectl(
+            "patch", "configmap", "peers", "-n", "radiology-archive", "--type=merge", "-p", patch, *ON_CALL
+        )
+        restart(unattended, "radiology-archive", "orthanc")
+    assert {Check.UNGRANTED_FIND_REFUSED, Check.UNGRANTED_GET_REFUSED} <= red
+
+
+def test_green_again(unattended: Cluster) -> None:
+    assert failed(attack(unattended)) == set()
