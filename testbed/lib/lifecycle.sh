@@ -154,12 +154,12 @@ wipe_cluster() {
   end_strays "$CACHE/" /usr/bin/containerd
   end_container_remains
   for name in $(modality_list | cut -f1); do modality_delete "$name"; done
-  pod_namespaces_down
+  sandboxes_down
   network_down
   say "mounts and folders"
   unmount_below "$RUN" "$STATE"
   wipe_cgroups
-  find /var/log/containers -lname "$STATE/*" -delete 2>/dev/null || true
+  wipe_fixed_places
   rm -rf "$STATE" "$RUN" /run/cilium
   [ "${1:-}" != --cache ] || rm -rf "$CACHE"
   say "no trace is left$([ "${1:-}" = --cache ] || echo ", but for the built binaries in $CACHE")"
@@ -177,4 +177,12 @@ unmount_below() {
 # wipe_cgroups: only empty groups can be removed, so another kubelet's are safe
 wipe_cgroups() {
   find /sys/fs/cgroup -depth -type d -path '*/kubepods*' -exec rmdir {} + 2>/dev/null || true
+}
+
+# wipe_fixed_places: paths that kubelet, containerd and CNI do not let one choose; folders go only when empty
+wipe_fixed_places() {
+  find /var/log/containers -lname "$STATE/*" -delete 2>/dev/null || true
+  rm -f /var/lib/kubelet/device-plugins/kubelet.sock /etc/cni/net.d/cni.lock
+  rmdir /var/lib/kubelet/device-plugins /var/lib/kubelet /etc/cni/net.d /etc/cni /var/lib/cni/results /var/lib/cni \
+    /run/containerd/s /run/containerd /var/log/containers 2>/dev/null || true
 }

@@ -25,18 +25,25 @@ network_down() {
   ip netns delete "$NODE"
 }
 
-# pod_namespaces_down: the runtime's namespaces of pods that are gone
-pod_namespaces_down() {
-  local name
-  for name in $(cat "$STATE/pod-namespaces" 2>/dev/null); do
-    ip netns delete "$name" 2>/dev/null || true
-  done
+# remember_sandboxes: "CONTAINER NAMESPACE" of each container, read from the runtime's own files because they outlive it.
+# Only ours are ever removed: another runtime on this machine names its namespaces alike.
+remember_sandboxes() {
+  local bundle
+  for bundle in "$BUNDLES"/*; do
+    [ -f "$bundle/config.json" ] || continue
+    printf '%s %s\n' "${bundle##*/}" "$(jq -r \
+      '.linux.namespaces[]? | select(.type == "network") | .path // empty | sub(".*/"; "")' "$bundle/config.json")"
+  done >>"$STATE/sandboxes"
+  sort -u -o "$STATE/sandboxes" "$STATE/sandboxes"
 }
 
-# remember_pod_namespaces: only those of our own pods, because another runtime on this machine names its own alike
-remember_pod_namespaces() {
-  containerd_ctl containers ls -q 2>/dev/null | while read -r id; do
-    containerd_ctl containers info "$id" 2>/dev/null |
-      jq -r '.Spec.linux.namespaces[]? | select(.type == "network") | .path // empty'
-  done | grep -oE 'cni-[0-9a-f-]+$' | sort -u >"$STATE/pod-namespaces" || true
+# sandboxes_down: namespaces and records of pods that are gone
+sandboxes_down() {
+  local container namespace
+  [ -d "$STATE" ] || return 0
+  remember_sandboxes
+  while read -r container namespace; do
+    [[ $namespace != cni-* ]] || ip netns delete "$namespace" 2>/dev/null || true
+    rm -f /var/lib/cni/results/*-"$container"-*
+  done <"$STATE/sandboxes"
 }

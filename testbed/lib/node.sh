@@ -2,6 +2,7 @@
 # containerd, kubelet, kube-proxy.
 
 VOLUMES=$STATE/volumes
+BUNDLES=$RUN/containerd/io.containerd.runtime.v2.task/k8s.io
 
 containerd_ctl() { ctr --address "$CONTAINERD_SOCKET" --namespace k8s.io "$@"; }
 
@@ -29,6 +30,10 @@ state = "$RUN/containerd"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "$STATE/cni/bin"
     conf_dir = "$STATE/cni/net.d"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      Root = "$RUN/runc"
 EOF
 }
 
@@ -106,7 +111,7 @@ no_running_tasks() { [ -z "$(running_tasks)" ]; }
 # stop_containers SIGNAL: stopping containerd alone would leave them running
 stop_containers() {
   [ -S "$CONTAINERD_SOCKET" ] && process_alive containerd || return 0
-  remember_pod_namespaces
+  remember_sandboxes
   local id
   if [ "$1" = TERM ]; then
     for id in $(running_tasks); do containerd_ctl tasks kill --signal SIGTERM "$id" 2>/dev/null || true; done
@@ -132,7 +137,7 @@ statuses_current() {
 # end_container_remains: processes of our containers whose runtime is gone, found by the containers' own cgroups
 end_container_remains() {
   local folder group pid
-  for folder in "$RUN"/containerd/io.containerd.runtime.v2.task/k8s.io/*; do
+  for folder in "$BUNDLES"/*; do
     [ -d "$folder" ] || continue
     for group in $(grep -ls "/${folder##*/}" /proc/[0-9]*/cgroup); do
       pid=${group#/proc/}
