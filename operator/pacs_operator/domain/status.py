@@ -88,7 +88,7 @@ class PeersStatus(Model):
 
     accepted: int
     refused: int
-    list: Annotated[list[PeerSummary], Field(max_length=MAX_LISTED_PEERS)] = []
+    listed: Annotated[list[PeerSummary], Field(max_length=MAX_LISTED_PEERS, alias="list")] = []
 
 
 class ArchiveStatus(Model):

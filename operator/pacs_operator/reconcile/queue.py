@@ -53,7 +53,7 @@ class Pace:
     workers: int = 4
     min_interval: float = 0.5
     backoff_first: float = 1.0
-    backoff_last: float = 120.0
+    backoff_last: float = 30.0
     full_pass: float = 300.0
 
 
@@ -172,7 +172,11 @@ class WorkQueue:
 
     async def _full_pass(self) -> None:
         try:
-            for key in await self._list_keys():
+            keys = set(await self._list_keys())
+            for key, state in list(self._keys.items()):
+                if key not in keys and state.due is None and not state.running:
+                    del self._keys[key]  # a deleted archive leaves no trace
+            for key in sorted(keys):
                 self.mark(key)
         except Exception as error:
             self._on_failure("", error)
@@ -193,8 +197,6 @@ class WorkQueue:
                 self._schedule(state, self._clock.now() + max(again, self._pace.min_interval))
         finally:
             state.running = False
-            if state.due is None and not state.failures:
-                self._keys.pop(key, None)  # nothing to remember: a deleted archive leaves no trace
 
     @staticmethod
     def _schedule(state: _Key, due: float) -> None:

@@ -116,7 +116,7 @@ def _effective(run: Pass) -> Effective | None:
 
 
 def _peers(run: Pass) -> PeersStatus:
-    before = {peer.id: peer for peer in run.observed.peers.list} if run.observed.peers else {}
+    before = {peer.id: peer for peer in run.observed.peers.listed} if run.observed.peers else {}
     seen = activity(run)
     summaries = []
     for decision in sorted(run.decisions, key=lambda decision: decision.claim.key)[:MAX_LISTED_PEERS]:
@@ -130,7 +130,7 @@ def _peers(run: Pass) -> PeersStatus:
         )
         summaries.append(_coarsely(summary, before.get(key), seen.get(key), run.now))
     accepted = sum(decision.accepted for decision in run.decisions)
-    return PeersStatus(accepted=accepted, refused=len(run.decisions) - accepted, list=summaries)
+    return PeersStatus(accepted=accepted, refused=len(run.decisions) - accepted, listed=summaries)
 
 
 def _coarsely(

@@ -1,0 +1,361 @@
+"""A small world around the engine: the simulated API, a recording Vault, agents, controllers and a clock."""
+
+import copy
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pacs_operator import render
+from pacs_operator.control import AgentUnreachableError
+from pacs_operator.domain import names
+from pacs_operator.domain.agentconfig import AgentStatus, LeafStatus, PeerActivity
+from pacs_operator.domain.checks import Check
+from pacs_operator.domain.errors import PacsError, VaultError
+from pacs_operator.domain.facts import ClusterSettings, VaultSettings
+from pacs_operator.domain.gatepeers import LivePeers
+from pacs_operator.domain.leaves import leaves_of
+from pacs_operator.domain.names import CaName, Component, component_role, peer_role
+from pacs_operator.domain.results import CheckResult, RunResult
+from pacs_operator.kube.port import Manifest
+from pacs_operator.reconcile.archive import ArchiveReconciler
+from pacs_operator.reconcile.context import Outcome, Ports, Settings
+from pacs_operator.vault.port import Changes, ClientCredentials
+from tests.engine.simapi import Key, SimulatedApi, WriteLog, address
+
+ARCHIVE = "radiology"
+ARCHIVE_KEY: Key = ("PacsArchive", "", ARCHIVE)
+PEER_LABEL = {"pacs-operator.io/peers-of": ARCHIVE}
+START = datetime(2026, 11, 20, 8, 0, 0, tzinfo=UTC)
+SETTINGS = Settings(
+    cluster=ClusterSettings("pacs-operator", "pacs-operator", {"app.kubernetes.io/name": "pacs-operator"}),
+    vault=VaultSettings("https://198.18.0.10:8200", "CA", "pacs-kubernetes", "vault", ("198.18.0.10/32",), 8200),
+)
+
+
+def archive_manifest(**spec: Any) -> Manifest:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "PacsArchive",
+        "metadata": {"name": ARCHIVE},
+        "spec": {
+            "release": {"catalog": "stable", "version": "2026.11.0"},
+            "dicom": {"aeTitle": "RADIOLOGY"},
+            "peers": {
+                "namespaceSelector": {"matchLabels": PEER_LABEL},
+                "allowedCIDRs": ["198.18.0.0/16"],
+                "maxRights": ["Echo", "Store", "StorageCommitment", "Find", "Get", "Move"],
+            },
+            "storage": {"sizeGi": 20, "storageClassName": "hostpath"},
+            "database": {"mode": "Managed", "sizeGi": 5, "storageClassName": "hostpath"},
+            "encryption": {"mode": "None", "reason": "skeleton; becomes Transit"},
+            "gate": {"service": {"type": "NodePort", "nodePort": 30762}, "replicas": 2},
+            **spec,
+        },
+    }
+
+
+def peer_manifest(name: str, *, namespace: str = "imaging", archive: str = ARCHIVE, **spec: Any) -> Manifest:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "DicomPeer",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "archiveRef": {"name": archive},
+            "aeTitles": [name.upper()],
+            "certificate": {"dnsName": f"{name}.imaging.example"},
+            "sourceCIDRs": ["198.18.10.11/32"],
+            "rights": ["Echo", "Store", "Find", "Get"],
+            **spec,
+        },
+    }
+
+
+def catalog_manifest(digit: str = "1") -> Manifest:
+    images = {name: f"localhost:5000/pacs-operator/{name}@sha256:{digit * 64}" for name in _IMAGES}
+    releases = [{"version": "2026.11.0", "images": images}]
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "PacsCatalog",
+        "metadata": {"name": "stable"},
+        "spec": {"floor": "2026.11.0", "releases": releases},
+    }
+
+
+_IMAGES = ("archive", "gate", "database", "tools")
+
+
+class RecordingVault:
+    """``VaultPort`` in memory: each mount, root and role is one write, and each can be the process's last."""
+
+    def __init__(self, log: WriteLog) -> None:
+        self.log = log
+        self.paths: set[str] = set()
+        self.roots_made: list[str] = []
+        self.peer_roles: dict[tuple[str, str], str] = {}
+        self.error: VaultError | None = None
+
+    def _add(self, path: str) -> tuple[str, ...]:
+        self._check()
+        if path in self.paths:
+            return ()
+        self.log.around(f"vault {path}", lambda: self.paths.add(path))
+        if path.endswith("/root"):
+            self.roots_made.append(path)
+        return (path,)
+
+    def _check(self) -> None:
+        if self.error:
+            raise self.error
+
+    def ensure_archive(self, archive_name: str, lineage_id: str, audience: str) -> Changes:
+        made: tuple[str, ...] = ()
+        for ca in CaName:
+            mount = names.pki_mount(lineage_id, ca)
+            made += self._add(mount) + self._add(f"{mount}/root")
+        for component in Component:
+            made += self._add(f"auth/{archive_name}/{component.value}")
+            for leaf in leaves_of(component, archive_name):
+                made += self._add(f"role/{lineage_id}/{component_role(archive_name, component, leaf.name)}")
+        return Changes(created=made)
+
+    def ensure_peer_role(self, lineage_id: str, namespace: str, name: str, dns_name: str) -> Changes:
+        self._check()
+        key = (lineage_id, peer_role(namespace, name))
+        if self.peer_roles.get(key) == dns_name:
+            return Changes()
+        self.log.around(f"vault {key[1]}", lambda: self.peer_roles.update({key: dns_name}))
+        return Changes(created=(key[1],))
+
+    def delete_peer_roles_except(self, lineage_id: str, keep: set[str]) -> Changes:
+        self._check()
+        gone = sorted(key for key in self.peer_roles if key[0] == lineage_id and key[1] not in keep)
+        for key in gone:
+            self.log.around(f"vault delete {key[1]}", lambda key=key: self.peer_roles.pop(key))
+        return Changes(deleted=tuple(key[1] for key in gone))
+
+    def delete_archive_roles(self, archive_name: str, lineage_id: str) -> Changes:
+        self._check()
+        gone = sorted(path for path in self.paths if path.startswith((f"auth/{archive_name}/", f"role/{lineage_id}/")))
+        for path in gone:
+            self.log.around(f"vault delete {path}", lambda path=path: self.paths.discard(path))
+        return Changes(deleted=tuple(gone))
+
+    def status_client_credentials(self, lineage_id: str) -> ClientCredentials:
+        self._check()
+        return ClientCredentials("chain", "key", "ca", START + timedelta(days=1))
+
+    def ca_pem(self, lineage_id: str, ca: CaName) -> str:
+        return "ca"
+
+
+class SimulatedAgents:
+    """``AgentPort``: each running pod's agent tells what the world gave it."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self.asked = 0
+        self.silent = False
+        self.not_after = START + timedelta(days=7)
+        self.activity: list[PeerActivity] = []
+
+    def status(self, address: str, server_name: str, credentials: ClientCredentials) -> AgentStatus:
+        self.asked += 1
+        pod = next((pod for pod in self._world.pods() if pod["status"].get("podIP") == address), None)
+        if self.silent or pod is None:
+            raise AgentUnreachableError(f"agent {server_name}: no answer", action="none")
+        component = Component(pod["metadata"]["labels"][names.LABEL_COMPONENT])
+        leaves = [
+            LeafStatus(
+                name=leaf.name,
+                ca=leaf.ca,
+                serial="0a",
+                not_before="2026-11-20T00:00:00Z",
+                not_after=self.not_after.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                sha256="00" * 32,
+                dns_names=list(leaf.dns_names),
+            )
+            for leaf in leaves_of(component, ARCHIVE)
+        ]
+        return AgentStatus(
+            component=component,
+            version="1",
+            ready=True,
+            peers_revision=self._world.live_revision(component),
+            leaves=leaves,
+            peers=self.activity if component is Component.ORTHANC else [],
+        )
+
+
+class World:
+    """Everything; ``operator()`` starts a fresh process, ``controllers()`` lets the cluster catch up."""
+
+    def __init__(self) -> None:
+        self.log = WriteLog()
+        self.api = SimulatedApi(self.log)
+        self.vault = RecordingVault(self.log)
+        self.agents = SimulatedAgents(self)
+        self.now = START
+        self.outcome_of_checks: dict[Check, str] = {}
+        self.jobs_run: list[str] = []
+        self.drawn: list[str] = []
+        for name, labels in (("imaging", PEER_LABEL), ("elsewhere", {})):
+            self.api.put(_object("v1", "Namespace", name, labels=labels))
+        self.api.put(_object("storage.k8s.io/v1", "StorageClass", "hostpath"))
+        self.api.put(catalog_manifest())
+
+    def operator(self) -> ArchiveReconciler:
+        ports = Ports(
+            kube=self.api,
+            vault=lambda _settings: self.vault,
+            agents=self.agents,
+            renderer=render,
+            clock=lambda: self.now,
+            draw_lineage=self._draw,
+        )
+        return ArchiveReconciler(ports, SETTINGS)
+
+    def _draw(self) -> str:
+        self.drawn.append(f"{len(self.drawn) + 1:032x}")
+        return self.drawn[-1]
+
+    # --- driving ------------------------------------------------------------------------------------------------
+
+    def settle(self, operator: ArchiveReconciler | None = None, name: str = ARCHIVE) -> Outcome:
+        """Reconcile until nothing is written any more; errors that ask for a retry are retried."""
+        operator = operator or self.operator()
+        for _ in range(80):
+            before = len(self.log.entries), self.api._version
+            try:
+                outcome = operator.reconcile(name)
+            except PacsError as error:
+                assert error.retry, error
+                outcome = None
+            self.controllers()
+            if outcome and (len(self.log.entries), self.api._version) == before:
+                return outcome
+            self.advance(2)
+        raise AssertionError(f"does not settle: {self.log.entries[-12:]}")
+
+    def advance(self, seconds: float) -> None:
+        self.now += timedelta(seconds=seconds)
+        self.api.now = self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    # --- reading ------------------------------------------------------------------------------------------------
+
+    @property
+    def archive(self) -> Manifest:
+        return self.api.objects[ARCHIVE_KEY]
+
+    def condition(self, kind: str) -> dict[str, Any]:
+        found = [item for item in self.archive["status"]["conditions"] if item["type"] == kind]
+        assert found, f"no condition {kind}"
+        return found[0]
+
+    def peer_condition(self, name: str, namespace: str = "imaging") -> dict[str, Any]:
+        return self.api.objects["DicomPeer", namespace, name]["status"]["conditions"][0]
+
+    def pods(self) -> list[Manifest]:
+        return [item for (kind, _, _), item in self.api.objects.items() if kind == "Pod"]
+
+    def live_peers(self, zone: str = "edge") -> LivePeers:
+        return LivePeers.model_validate_json(
+            self.api.objects["ConfigMap", f"{ARCHIVE}-{zone}", "peers"]["data"]["peers.json"]
+        )
+
+    def live_revision(self, component: Component) -> str:
+        return self.live_peers("edge" if component is Component.GATE else "archive").revision
+
+    def end_state(self) -> dict[Key, Any]:
+        """Return what must be the same however the way there was interrupted."""
+        state = {}
+        for key, item in self.api.objects.items():
+            if key[0] in ("Event", "Pod"):
+                continue
+            state[key] = _without_times(item)
+        return state
+
+    # --- the cluster's own controllers ------------------------------------------------------------------------------
+
+    def controllers(self) -> None:
+        for key, item in sorted(copy.deepcopy(self.api.objects).items()):
+            if key[0] in ("Deployment", "StatefulSet"):
+                self._roll(key, item)
+            elif key[0] == "Job":
+                self._run_job(key, item)
+        self._collect()
+
+    def _roll(self, key: Key, item: Manifest) -> None:
+        wanted, template = item["spec"].get("replicas", 1), item["spec"]["template"]
+        for number in range(wanted):
+            self._pod(f"{key[2]}-{number}", key, template, {"phase": "Running"})
+        self.api.set_status(
+            key,
+            {
+                "observedGeneration": item["metadata"]["generation"],
+                "replicas": wanted,
+                "readyReplicas": wanted,
+                "updatedReplicas": wanted,
+            },
+        )
+
+    def _pod(self, name: str, owner: Key, template: Manifest, status: dict[str, Any]) -> None:
+        key = ("Pod", owner[1], name)
+        if key in self.api.objects:
+            return
+        labels = {**template["metadata"]["labels"], "owner": f"{owner[0]}.{owner[2]}"}
+        if owner[0] == "Job":
+            labels["batch.kubernetes.io/job-name"] = owner[2]
+        pod = _object("v1", "Pod", name, namespace=owner[1], labels=labels)
+        self.api.put({**pod, "spec": {}}, manager="kubelet")
+        self.api.set_status(key, {**status, "podIP": address(self.api.objects[key]["metadata"]["uid"])})
+
+    def _run_job(self, key: Key, item: Manifest) -> None:
+        if (item.get("status") or {}).get("conditions"):
+            return
+        run = key[2].removeprefix("conformance-")
+        checks = [
+            CheckResult(
+                check=check.value, outcome=self.outcome_of_checks.get(check, "Passed"), layer="gate", code="rj-1-1-3"
+            )
+            for check in Check
+        ]
+        result = RunResult(run=run, replicas=2, checks=checks)
+        self.jobs_run.append(run)
+        terminated = {"state": {"terminated": {"message": result.to_message()}}}
+        status = {"phase": "Succeeded", "containerStatuses": [{"name": "probe", **terminated}]}
+        self._pod(f"{key[2]}-x", key, item["spec"]["template"], status)
+        stamp = self.api.now
+        kind = "Complete" if result.passed else "Failed"
+        self.api.set_status(key, {"conditions": [{"type": kind, "status": "True", "lastTransitionTime": stamp}]})
+
+    def _collect(self) -> None:
+        for (kind, namespace, name), item in list(self.api.objects.items()):
+            if kind == "Pod" and "owner" in item["metadata"]["labels"]:
+                owner_kind, _, owner = item["metadata"]["labels"]["owner"].partition(".")
+                if (owner_kind, namespace, owner) not in self.api.objects:
+                    self.api.remove((kind, namespace, name))
+
+    def reasons(self) -> Iterator[str]:
+        yield from (
+            f"{item['type']}={item['status']}/{item['reason']}" for item in self.archive["status"]["conditions"]
+        )
+
+
+def _object(
+    api_version: str, kind: str, name: str, *, namespace: str | None = None, labels: dict[str, str] | None = None
+) -> Manifest:
+    data: dict[str, Any] = {"name": name, "labels": labels or {}}
+    if namespace:
+        data["namespace"] = namespace
+    return {"apiVersion": api_version, "kind": kind, "metadata": data}
+
+
+_TIMES = {"lastTransitionTime", "time", "creationTimestamp", "resourceVersion", "uid", "managedFields", "generation"}
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_times(item) for key, item in value.items() if key not in _TIMES}
+    if isinstance(value, list):
+        return [_without_times(item) for item in value]
+    return value
