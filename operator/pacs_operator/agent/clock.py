@@ -5,7 +5,7 @@ import random
 from datetime import UTC, datetime
 from typing import Protocol
 
-MAX_NAP_SECONDS = 30.0  # wall clocks jump (suspend, NTP): look again at least this often
+MAX_NAP_SECONDS = 600.0  # wall clocks jump (suspend, NTP): look again at least this often
 
 
 class Clock(Protocol):

@@ -40,6 +40,7 @@ class Keeper:
         self._clock = context.clock
         self._problems = context.problems
         self._changed = changed
+        self.renewing = 0  # calls to Vault under way or queued
         self._vault_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vault")
 
     @property
@@ -79,13 +80,16 @@ class Keeper:
     async def _until_renewed(self, one: Kept) -> Changes:
         failures = 0
         while True:
+            self.renewing += 1
             try:
                 changes = await asyncio.get_running_loop().run_in_executor(self._vault_thread, one.renew)
             except (VaultError, CertificateMismatchError, OSError) as error:
                 failures += 1
+                self.renewing -= 1
                 self._problems.report(one.subject, TlsNotWritableError(error) if isinstance(error, OSError) else error)
                 await self._clock.sleep(backoff_seconds(failures, self._clock.jitter()))
             else:
+                self.renewing -= 1
                 self._problems.clear(one.subject)
                 return changes
 

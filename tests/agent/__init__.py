@@ -1,0 +1,1 @@
+"""The agent: certificates, feeds, ports, and the servers it stands beside."""
