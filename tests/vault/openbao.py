@@ -64,6 +64,8 @@ class OpenBao:
             CONFIG.format(address=self.address, port=self.port, cluster_port=cluster_port, folder=folder)
         )
         self._process: subprocess.Popen[bytes] | None = None
+        self._http = requests.Session()
+        self._http.trust_env = False
 
     def start(self) -> None:
         """Start the process, initialise it the first time, and wait until it is active."""
@@ -83,6 +85,7 @@ class OpenBao:
             self._process.terminate()
             self._process.wait(30)
             self._process = None
+        self._http.close()  # drops pooled connections; the session itself stays usable
 
     def freeze(self) -> None:
         assert self._process is not None
@@ -105,11 +108,10 @@ class OpenBao:
     def try_call(self, method: str, path: str, data: Any = None, token: str | None = None) -> requests.Response:
         """Call the API and return whatever comes."""
         headers = {"X-Vault-Token": self.root_token if token is None else token}
-        with requests.Session() as http:
-            http.trust_env = False
-            return http.request(
-                method, f"{self.address}/v1/{path}", json=data, headers=headers, verify=str(self.ca_file), timeout=30
-            )
+        if method == "PATCH":
+            headers["Content-Type"] = "application/merge-patch+json"
+        url = f"{self.address}/v1/{path}"
+        return self._http.request(method, url, json=data, headers=headers, verify=str(self.ca_file), timeout=30)
 
     def environment(self, token: str | None = None) -> dict[str, str]:
         """Return what the ``bao`` command line needs to be this server's client."""
