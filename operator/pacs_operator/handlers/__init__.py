@@ -1,1 +1,1 @@
-"""kopf decorators only: a table of contents of what wakes us."""
+"""What wakes the operator up: kopf's events, marked in the queue, and nothing more."""

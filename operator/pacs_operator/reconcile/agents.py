@@ -83,6 +83,15 @@ def certificates(run: Pass) -> list[CertificateStatus]:
     return [found[key] for key in sorted(found)]
 
 
+def ends_by_component(known: Iterable[CertificateStatus]) -> dict[str, float]:
+    """Return when each component's first certificate ends, seconds since the epoch."""
+    ends: dict[str, float] = {}
+    for entry in known:
+        end = datetime.fromisoformat(entry.not_after.replace("Z", "+00:00")).timestamp()
+        ends[entry.component.value] = min(end, ends.get(entry.component.value, end))
+    return ends
+
+
 def activity(run: Pass) -> dict[str, PeerActivity]:
     """Return what the pods saw of each peer: the latest times over gates and Orthanc."""
     merged: dict[str, PeerActivity] = {}

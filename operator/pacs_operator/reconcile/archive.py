@@ -37,10 +37,19 @@ class ArchiveReconciler:
     def __init__(self, ports: Ports, settings: Settings) -> None:
         self._ports, self._settings = ports, settings
         self._memory: dict[str, Memory] = {}
+        self._ends: dict[str, dict[str, float]] = {}  # archive -> component -> end of its first certificate to end
 
     def names(self) -> list[str]:
         """Return the names of all archives, for the periodic full pass."""
         return [metadata(live)["name"] for live in self._ports.kube.list(ARCHIVE)]
+
+    def certificate_ends(self) -> dict[str, float]:
+        """Return by component when the first certificate of any archive ends, seconds since the epoch."""
+        ends: dict[str, float] = {}
+        for archive in list(self._ends.values()):
+            for component, end in archive.items():
+                ends[component] = min(end, ends.get(component, end))
+        return ends
 
     def reconcile(self, name: str) -> Outcome:
         """Bring one archive a step closer to its spec.
@@ -71,10 +80,13 @@ class ArchiveReconciler:
             return deletion.step(run)
         if (live.get("spec") or {}).get("suspend") is True:
             return _suspended(run)
-        return _work(run)
+        outcome = _work(run)
+        self._ends[name] = agents.ends_by_component(run.status.certificates)
+        return outcome
 
     def _gone(self, name: str, now: datetime) -> Outcome:
         self._memory.pop(name, None)
+        self._ends.pop(name, None)
         claims = observe.read_claims(self._ports.kube, name)
         decisions = decide(None, [claim for _, claim in claims], set(), name)
         objects = {claim.key: live for live, claim in claims}
