@@ -226,7 +226,7 @@ async def test_vaults_answer_for_other_names_is_not_used(
     before = serials(surroundings)
     async with pod.running():
         vault.names = ["gate.rad-edge.svc", "evil.example"]
-        await clock.advance(WEEK * 3 / 4)
+        await clock.advance(WEEK * 2 / 3 + 600)
         assert pod.context.problems.standing()["leaf/server-ec"] == "CertificateMismatch"
         assert serials(surroundings) == before
         vault.names = None
@@ -282,7 +282,7 @@ async def test_a_full_volume_is_a_problem_with_a_name(
         while True:
             file.write(b"\0" * 65536)
     async with pod.running():
-        await clock.advance(WEEK * 3 / 4)
+        await clock.advance(WEEK * 2 / 3 + 600)
         assert pod.context.problems.standing()["leaf/server-ec"] == "TlsNotWritable"
         assert serials(surroundings) == before
         filler.unlink()

@@ -1,0 +1,228 @@
+"""Peers and certificates on their way to the server beside the agent."""
+
+import asyncio
+import contextlib
+import io
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pacs_operator.agent.agent import Agent
+from pacs_operator.agent.clock import SystemClock
+from pacs_operator.agent.context import Context
+from pacs_operator.agent.errors import InvalidPeersError
+from pacs_operator.agent.neighbour import Changes
+from pacs_operator.agent.paths import Surroundings
+from pacs_operator.agent.peersfile import NOBODY, parse_peers
+from pacs_operator.domain.gatepeers import LivePeer
+from pacs_operator.domain.names import CaName
+from tests.agent.conftest import MountedConfigMap
+from tests.agent.support import LocalVault, RecordingNeighbour, eventually, gate_config, peer, peers
+
+
+def now() -> datetime:
+    return datetime.now(UTC) - timedelta(seconds=30)
+
+
+@asynccontextmanager
+async def running(surroundings: Surroundings, neighbour: RecordingNeighbour) -> AsyncIterator[Agent]:
+    agent = Agent(Context(gate_config(), surroundings, LocalVault(now), SystemClock()), neighbour)
+    task = asyncio.create_task(agent.run())
+    try:
+        await eventually(agent.started, "the agent started")
+        yield agent
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def revision(agent: Agent) -> str | None:
+    return (await agent.status()).peers_revision
+
+
+def has_revision(agent: Agent, wanted: str) -> object:
+    async def look() -> bool:
+        return await revision(agent) == wanted
+
+    return look
+
+
+async def test_a_swapped_configmap_takes_effect_within_a_second(
+    surroundings: Surroundings, mounted_peers: MountedConfigMap
+) -> None:
+    neighbour = RecordingNeighbour()
+    mounted_peers.put_peers(peers("r1", peer(1)))
+    async with running(surroundings, neighbour) as agent:
+        assert neighbour.prepared == [peers("r1", peer(1))]
+        await eventually(has_revision(agent, "r1"), "the first list is live")
+        mounted_peers.put_peers(peers("r2", peer(1), peer(2)))
+        await eventually(has_revision(agent, "r2"), "the new list is live", seconds=1)
+        assert neighbour.peers[-1] == peers("r2", peer(1), peer(2))
+
+
+async def test_an_invalid_list_changes_nothing_and_is_reported(
+    surroundings: Surroundings, mounted_peers: MountedConfigMap
+) -> None:
+    neighbour = RecordingNeighbour()
+    mounted_peers.put_peers(peers("r1", peer(1)))
+    async with running(surroundings, neighbour) as agent:
+        await eventually(has_revision(agent, "r1"), "the first list is live")
+        mounted_peers.put(b'{"revision": "r2", "peers": [{"id": "x"}]}')
+
+        async def refused() -> bool:
+            return (await agent.status()).last_error_reason == "InvalidPeers"
+
+        await eventually(refused, "the bad list is reported")
+        report = await agent.status()
+        assert report.peers_revision == "r1" and not report.config_applied
+        assert {applied.revision for applied in neighbour.peers} == {"r1"}
+        mounted_peers.put_peers(peers("r3"))
+        await eventually(has_revision(agent, "r3"), "the good list is live")
+        assert (await agent.status()).problems == {}
+
+
+async def test_a_restart_beside_a_bad_list_keeps_the_peers_that_were_in(
+    surroundings: Surroundings, mounted_peers: MountedConfigMap
+) -> None:
+    mounted_peers.put_peers(peers("r1", peer(1)))
+    async with running(surroundings, RecordingNeighbour()) as agent:
+        await eventually(has_revision(agent, "r1"), "the first list is live")
+    mounted_peers.put(b"{")
+    again = RecordingNeighbour()
+    async with running(surroundings, again) as agent:
+        assert again.prepared == [peers("r1", peer(1))]
+        await eventually(has_revision(agent, "r1"), "the old list is live again")
+
+
+async def test_a_first_start_without_a_usable_list_lets_nobody_in_and_is_not_ready(
+    surroundings: Surroundings, mounted_peers: MountedConfigMap
+) -> None:
+    neighbour = RecordingNeighbour()
+    async with running(surroundings, neighbour) as agent:
+        assert neighbour.prepared == [NOBODY]
+
+        async def seen() -> bool:
+            return (await agent.status()).problems == {"peers": "InvalidPeers"}
+
+        await eventually(seen, "the absent list is reported")
+        assert not agent.ready() and neighbour.peers == []
+        mounted_peers.put_peers(peers("r1", peer(1)))
+        await eventually(agent.ready, "ready with the list")
+
+
+async def test_a_neighbour_that_comes_late_gets_everything(
+    surroundings: Surroundings, mounted_peers: MountedConfigMap
+) -> None:
+    neighbour = RecordingNeighbour()
+    neighbour.down = True
+    mounted_peers.put_peers(peers("r1", peer(1)))
+    async with running(surroundings, neighbour) as agent:
+
+        async def waiting() -> bool:
+            return (await agent.status()).problems == {
+                "certificates": "NeighbourUnavailable",
+                "peers-live": "NeighbourUnavailable",
+            }
+
+        await eventually(waiting, "the agent says what it waits for")
+        assert not (await agent.status()).config_applied
+        neighbour.down = False
+        await eventually(has_revision(agent, "r1"), "the list is live")
+        await eventually(lambda: bool(neighbour.applied), "the certificates are")
+        assert neighbour.applied[0].leaves == {"server-ec", "orthanc-client", "control"}
+        await eventually(agent.ready, "ready")
+
+
+async def test_a_change_while_the_one_before_is_applied_is_not_lost(
+    surroundings: Surroundings, mounted_peers: MountedConfigMap
+) -> None:
+    class Slow(RecordingNeighbour):
+        def __init__(self) -> None:
+            super().__init__()
+            self.may_end = asyncio.Event()
+
+        async def apply_certificates(self, changed: Changes) -> None:
+            await self.may_end.wait()
+            await super().apply_certificates(changed)
+
+    neighbour = Slow()
+    mounted_peers.put_peers(peers("r1"))
+    async with running(surroundings, neighbour) as agent:
+        await asyncio.sleep(0)
+        changes = await asyncio.to_thread(agent.keeper.leaves["server-ec"].renew)
+        agent._files_changed(changes)
+        neighbour.may_end.set()
+        await eventually(lambda: any(one == changes for one in neighbour.applied), "the second change arrives")
+
+
+async def test_an_old_served_certificate_shows_as_restart_pending(
+    surroundings: Surroundings, mounted_peers: MountedConfigMap
+) -> None:
+    neighbour = RecordingNeighbour()
+    neighbour.presents = {"server-ec": "0abc"}
+    mounted_peers.put_peers(peers("r1"))
+    async with running(surroundings, neighbour) as agent:
+
+        async def pending() -> bool:
+            return (await agent.status()).problems == {"served/server-ec": "RestartPending"}
+
+        await eventually(pending, "the difference shows")
+        report = await agent.status()
+        served = {one.name: one.served_serial for one in report.leaves}
+        assert served == {"server-ec": "0abc", "orthanc-client": None, "control": None}
+        assert report.last_error_reason == "RestartPending" and report.config_applied
+        own = next(one.serial for one in report.leaves if one.name == "server-ec")
+        neighbour.presents = {"server-ec": own}
+        agent._files_changed(Changes(crls=frozenset({CaName.PEERS})))
+
+        async def gone() -> bool:
+            return (await agent.status()).problems == {}
+
+        await eventually(gone, "it is gone after the restart")
+
+
+def document(*entries: LivePeer, **changes: object) -> bytes:
+    return json.dumps(json.loads(peers("r1", *entries).model_dump_json(by_alias=True)) | changes).encode()
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"", "peers.json: : json_invalid"),
+        (b"[]", "peers.json: : model_type"),
+        (document(revision=""), "revision is empty"),
+        (document(more=1), "peers.json: more: extra_forbidden"),
+        (document(peer(1), peer(1)), "id 'imaging/ct1' occurs twice"),
+        (document(peer(1, "A"), peer(2, "A")), "AE title 'A' occurs twice"),
+        (document(peer(1, "A\\B")), "contains a backslash"),
+        (document(peer(1, " A")), "begins or ends with a space"),
+        (document(peer(1).model_copy(update={"dns_name": "*.example"})), "wildcard"),
+        (document(peer(1).model_copy(update={"source_cidrs": ["0.0.0.0/0"]})), "every address on earth"),
+        (document(peer(1).model_copy(update={"source_cidrs": ["10.0.0.1/8"]})), "not a network"),
+        (b" " * (1024 * 1024 + 1), "1048576 are allowed"),
+    ],
+)
+def test_lists_that_cannot_be_enforced_are_refused_whole(raw: bytes, message: str) -> None:
+    with pytest.raises(InvalidPeersError) as refused:
+        parse_peers(raw)
+    assert message in refused.value.message
+    assert parse_peers(document(peer(1), peer(2))) == peers("r1", peer(1), peer(2))
+
+
+async def test_the_first_problem_is_logged_once_not_at_every_poll(
+    surroundings: Surroundings, mounted_peers: MountedConfigMap, log: io.StringIO
+) -> None:
+    neighbour = RecordingNeighbour()
+    neighbour.down = True
+    mounted_peers.put_peers(peers("r1"))
+    async with running(surroundings, neighbour) as agent:
+        await asyncio.sleep(0)
+        await eventually(lambda: "peers-live" in log.getvalue(), "the problem is logged")
+        before = log.getvalue().count('"subject": "peers-live"')
+        mounted_peers.put_peers(peers("r2"))
+        await eventually(lambda: agent._peers is not None and agent._peers.current == peers("r2"), "r2 was tried")
+        assert log.getvalue().count('"subject": "peers-live"') == before == 1
