@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--api-cidrs", required=True)
     parser.add_argument("--api-port", type=int, required=True)
     arguments = parser.parse_args()
-    images = {name: entry["ref"] for name, entry in json.loads(arguments.images.read_text()).items()}
+    images = {name: entry["reference"] for name, entry in json.loads(arguments.images.read_text()).items()}
     operator = images.pop("operator")
     values = {
         "image": operator,
