@@ -1,5 +1,6 @@
 """Synthetic objects of one run: made in memory, under the reserved patient prefix and UID root."""
 
+import copy
 import hashlib
 import struct
 from dataclasses import dataclass
@@ -210,8 +211,7 @@ def encapsulated_pdf() -> Dataset:
 
 def unreserved(reserved: Dataset, patient_id: str) -> Dataset:
     """Return the same object outside the reserved prefix: the PatientID is all that differs."""
-    dataset = Dataset(reserved)
-    dataset.file_meta = reserved.file_meta
+    dataset = copy.deepcopy(reserved)
     dataset.PatientID = patient_id
     return dataset
 

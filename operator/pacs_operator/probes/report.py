@@ -10,7 +10,7 @@ from pacs_operator.domain.results import RunResult
 from pacs_operator.probes.verdict import Row
 
 COLOURS = {"Passed": "green", "Failed": "bold red", "NotRun": "yellow"}
-WIDTH = 150
+WIDTH = 200  # a log has no columns; nothing is to be broken or cut
 
 
 def console() -> Console:

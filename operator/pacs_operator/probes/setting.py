@@ -29,6 +29,7 @@ class Setting:
     store_only: Credentials
     cleanup: Credentials
     foreign: Credentials
+    foreign_ca_pem: str
     gate_trust: Trust
     control_trust: Trust
     weak: WeakServer
@@ -90,6 +91,7 @@ def prepared(config: ConformanceConfig) -> Iterator[Setting]:
             store_only=leaves[1],
             cleanup=cleanup,
             foreign=forge.issue("foreign", leaves[0].dns_names()),
+            foreign_ca_pem=forge.ca_pem,
             gate_trust=Trust(peers_ca, config.gate_host),
             control_trust=Trust(roots[config.control_ca_file], config.orthanc_host),
             weak=weak,

@@ -1,0 +1,130 @@
+"""A small DICOM gate with switches: strict by default, weak in exactly the ways a test asks for."""
+
+import contextlib
+import socket
+import ssl
+import threading
+from dataclasses import dataclass, field
+
+from pynetdicom.pdu import A_ASSOCIATE_RJ
+
+from pacs_operator.probes.tls import Credentials
+from pacs_operator.probes.wire import Endpoint, read_pdu
+
+
+@dataclass
+class Weaknesses:
+    """What this gate does wrong; all false is a gate as it should be."""
+
+    plaintext: bool = False
+    old_tls: bool = False
+    no_certificate: bool = False
+    foreign_ca_pem: str | None = None
+    any_title: bool = False
+    any_called: bool = False
+    one_at_a_time: bool = False
+
+
+@dataclass
+class Rules:
+    """Who may come in."""
+
+    called: str
+    titles: dict[str, set[str]]  # certificate name -> AE titles
+    server: Credentials
+    ca_pem: str
+    weak: Weaknesses = field(default_factory=Weaknesses)
+
+
+class Gate:
+    """Finishes TLS, reads the first PDU, decides, and only then connects to the archive behind it."""
+
+    def __init__(self, rules: Rules, archive: Endpoint, address: str = "127.0.0.1", port: int = 0) -> None:
+        self._rules = rules
+        self._archive = archive
+        self._listener = socket.create_server((address, port), backlog=64)
+        self.endpoint = Endpoint(address, self._listener.getsockname()[1])
+        self.connections = 0
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _context(self) -> ssl.SSLContext:
+        weak = self._rules.weak
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_ciphers("ALL:@SECLEVEL=0" if weak.old_tls else "ECDHE+AESGCM")
+        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED if weak.old_tls else ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self._rules.server.certificate, self._rules.server.key)
+        context.load_verify_locations(cadata=self._rules.ca_pem)
+        if weak.foreign_ca_pem:
+            context.load_verify_locations(cadata=weak.foreign_ca_pem)
+        context.verify_mode = ssl.CERT_OPTIONAL if weak.no_certificate else ssl.CERT_REQUIRED
+        return context
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                stream, _ = self._listener.accept()
+                self.connections += 1
+                if self._rules.weak.one_at_a_time:
+                    self._serve(stream)
+                else:
+                    threading.Thread(target=self._serve, args=(stream,), daemon=True).start()
+
+    def _serve(self, stream: socket.socket) -> None:
+        stream.settimeout(5)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(OSError), contextlib.closing(stream):
+            if self._rules.weak.plaintext and stream.recv(1, socket.MSG_PEEK) == b"\x01":
+                self._associate(stream, {})
+                return
+            secured = self._context().wrap_socket(stream, server_side=True)
+            with contextlib.closing(secured):
+                self._associate(secured, dict(secured.getpeercert() or {}))
+
+    def _associate(self, stream: socket.socket, certificate: dict[str, object]) -> None:
+        request = read_pdu(stream)
+        if request is None or request[0] != 0x01:
+            return
+        rejection = self._judge(request, certificate)
+        if rejection is None:
+            self._relay(stream, request)
+        else:
+            answer = A_ASSOCIATE_RJ()
+            answer.result, answer.source, answer.reason_diagnostic = rejection
+            stream.sendall(answer.encode())
+            stream.recv(1)  # the client closes first, so that it can read this
+
+    def _judge(self, request: bytes, certificate: dict[str, object]) -> tuple[int, int, int] | None:
+        called, calling = (request[start : start + 16].decode().strip() for start in (10, 26))
+        weak = self._rules.weak
+        names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]  # type: ignore[attr-defined]
+        titles = set().union(*(self._rules.titles.get(name, set()) for name in names))
+        known = weak.any_title or (not names and (weak.plaintext or weak.no_certificate))
+        if calling not in titles and not known:
+            return 1, 1, 3
+        if called != self._rules.called and not weak.any_called:
+            return 1, 1, 7
+        return None
+
+    def _relay(self, stream: socket.socket, request: bytes) -> None:
+        with socket.create_connection((self._archive.address, self._archive.port)) as behind:
+            behind.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            behind.sendall(request)
+            stream.settimeout(None)
+            back = threading.Thread(target=self._pump, args=(behind, stream), daemon=True)
+            back.start()
+            self._pump(stream, behind)
+            back.join(5)
+
+    @staticmethod
+    def _pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
