@@ -48,11 +48,12 @@ class WriteLog:
             self.faults.kill_before = None
             raise Killed(f"before {what}")
         self.entries.append(what)
-        result = act()
-        if self.faults.kill_after == number:
-            self.faults.kill_after = None
-            raise Killed(f"after {what}")
-        return result
+        try:
+            return act()
+        finally:
+            if self.faults.kill_after == number:
+                self.faults.kill_after = None
+                raise Killed(f"after {what}")
 
 
 class SimulatedApi:

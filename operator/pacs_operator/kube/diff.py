@@ -1,8 +1,8 @@
 """Compares a live object with the rendered one, and finds who changed it.
 
-Two questions, since either alone misses something: are all fields that we render present and equal (finds edits and
-removals), and does somebody else own fields that we do not render (finds additions, which server-side apply can
-never remove).
+Three questions, since each alone misses something: are all fields that we render present and equal (finds edits and
+removals), do we still own fields that we render no more (finds what a changed spec took away), and does somebody
+else own fields that we do not render (finds additions, which server-side apply can never remove).
 """
 
 import json
@@ -53,7 +53,9 @@ def compare(desired: Manifest, live: Manifest) -> Difference:
         want, have = metadata(desired).get(part) or {}, metadata(live).get(part) or {}
         changed += [("metadata", part, key) for key, value in want.items() if have.get(key) != value]
     owners = _owners(live)
-    added = tuple(_added(owners)) if kind_of(desired) in STRICT else ()
+    strict = kind_of(desired) in STRICT
+    changed += _abandoned(desired, live, "Apply")
+    added = (*_added(owners), *_abandoned(desired, live, "Update")) if strict else ()
     if not changed and not added:
         return Difference()
     paths = [*changed, *added]
@@ -113,6 +115,51 @@ def _owners(live: Manifest) -> Owners:
         fields = {key: value for key, value in (entry.get("fieldsV1") or {}).items() if key != "f:metadata"}
         found.append((str(entry.get("manager")), frozenset(_leaves(fields, ()))))
     return found
+
+
+def _abandoned(desired: Manifest, live: Manifest, operation: str) -> list[Path]:
+    """Return fields that we own by this operation and render no more."""
+    found = []
+    for entry in metadata(live).get("managedFields") or []:
+        ours = entry.get("manager") == names.FIELD_MANAGER and entry.get("operation") == operation
+        if ours and not entry.get("subresource"):
+            found += [
+                tuple(_element(key) for key in path)
+                for path in _raw_leaves(entry.get("fieldsV1") or {}, ())
+                if not _rendered(desired, path)
+            ]
+    return found
+
+
+def _raw_leaves(fields: dict[str, Any], path: Path) -> Iterator[Path]:
+    for key, below in fields.items():
+        if key != "." and below and set(below) != {"."}:
+            yield from _raw_leaves(below, (*path, key))
+        elif key != ".":
+            yield (*path, key)
+
+
+def _rendered(desired: Any, path: Path) -> bool:
+    """Tell whether a path of managedFields leads to something in the rendered object."""
+    here = desired
+    for key in path:
+        kind, _, rest = key.partition(":")
+        if kind == "f":
+            if not isinstance(here, dict) or rest not in here:
+                return False
+            here = here[rest]
+        elif kind == "k" and isinstance(here, list):
+            wanted = json.loads(rest)
+            # A key the renderer leaves to its default (a port's protocol) is no reason to call an item another.
+            matching = [item for item in here if all(item.get(name, value) == value for name, value in wanted.items())]
+            if not matching:
+                return False
+            here = matching[0]
+        elif kind == "v" and isinstance(here, list):
+            return json.loads(rest) in here
+        else:
+            return True
+    return True
 
 
 def _leaves(fields: dict[str, Any], path: Path) -> Iterator[Path]:
