@@ -128,18 +128,20 @@ class OpenBao:
 
         The server's own record, so that it does not depend on what the client says of itself.
         """
-        writes = []
-        for line in self.audit_file.read_text().splitlines():
-            record = json.loads(line)
-            request = record["request"]
-            if (
-                record["type"] == "response"
-                and request["operation"] in {"create", "update", "delete", "patch"}
-                and not request["path"].endswith("/login")
-                and "error" not in record
-            ):
-                writes.append(f"{request['operation']} {request['path']}")
-        return writes
+        altering = {"create", "update", "delete", "patch"}
+        return [
+            f"{request['operation']} {request['path']}"
+            for request in self._audited()
+            if request["operation"] in altering and not _is_login(request)
+        ]
+
+    def audited_logins(self) -> int:
+        """Return the number of accepted logins so far."""
+        return sum(map(_is_login, self._audited()))
+
+    def _audited(self) -> list[dict[str, Any]]:
+        records = (json.loads(line) for line in self.audit_file.read_text().splitlines())
+        return [r["request"] for r in records if r["type"] == "response" and "error" not in r]
 
     def _wait_for(self, statuses: set[int], deadline: float = 60) -> None:
         assert self._process is not None
@@ -156,6 +158,10 @@ class OpenBao:
                 return
             time.sleep(0.05)
         raise AssertionError(f"OpenBao health is {seen}, wanted one of {statuses}")
+
+
+def _is_login(request: dict[str, Any]) -> bool:
+    return str(request["path"]).startswith("auth/") and str(request["path"]).endswith("/login")
 
 
 def _free_ports() -> tuple[int, int]:

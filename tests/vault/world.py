@@ -100,6 +100,10 @@ class World:
         data = {"role": role, "jwt": self.identity.token(namespace, name, AUDIENCE)}
         return str(self.bao.call("POST", f"auth/{AUTH_PATH}/login", data, token="")["auth"]["client_token"])
 
+    def revoke_logins(self) -> None:
+        """Make every login so far invalid, as its end of life would."""
+        self.bao.call("POST", f"sys/leases/revoke-prefix/auth/{AUTH_PATH}/login")
+
     def state(self, archive: str, lineage: str) -> dict[str, Any]:
         """Read, as administrator, all that an archive has in Vault, with its own lineage's name taken out."""
         found: dict[str, Any] = {}

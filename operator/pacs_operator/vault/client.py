@@ -151,9 +151,10 @@ class VaultClient:
         return self._session.fetch_pem(f"{pki_mount(lineage_id, ca)}/ca/pem")
 
     def _ensure_authority(self, authority: Authority) -> Changes:
-        changes = self._ensure_mount(authority) + self._ensure_root(authority)
-        for entry in authority.settings:
+        changes = self._ensure_mount(authority)
+        for entry in authority.settings:  # before the root, whose first CRL is made with these
             changes += self._ensure(entry)
+        changes += self._ensure_root(authority)
         present = set(self._session.list(f"{authority.path}/roles"))
         for entry in authority.roles:
             changes += self._ensure(entry, absent=entry.path.rpartition("/")[2] not in present)

@@ -120,7 +120,10 @@ class VaultSession:
     def fetch_pem(self, path: str) -> str:
         """Return a PEM document that Vault publishes without login (CA certificates, CRLs)."""
         with _translated(self._login, path):
-            answer = self._request("get", path, token=None)
+            try:
+                answer = self._request("get", path, token=None)
+            except hvac_errors.Forbidden:  # what Vault says without login of a mount that is not there
+                answer = None
             pem = "" if answer is None else str(answer.text)
         if "-----BEGIN " not in pem:
             raise errors.VaultMisconfiguredError(
@@ -191,7 +194,8 @@ class VaultSession:
         return errors.VaultForbiddenError(
             f"Vault refuses the login as role {self._login.role} at auth/{self._login.auth_path}",
             action="compare the role's bound namespace, ServiceAccount and audience with the pod's, and check that "
-            "Vault reaches this cluster's TokenReview API; deploy/vault/bootstrap sets both up",
+            "Vault reaches this cluster's TokenReview API; an auth method that is not there looks the same. "
+            "deploy/vault/bootstrap sets all of it up",
         )
 
 
