@@ -1,8 +1,9 @@
 """Orthanc plugin of the archive: what DICOM alone does not guard.
 
-- C-STORE: another content under a known SOP Instance UID is refused, identical content succeeds; the probes'
-  reserved identifiers are theirs alone (`pacs_rules`). Needs ``OverwriteInstances: IfChanged``: under ``Never``
-  Orthanc answers success without asking. Any failure of the check refuses the object.
+- C-STORE: another content under a known SOP Instance UID is refused; the probes' reserved identifiers are
+  theirs alone (`pacs_rules`). Any failure of the check refuses the object. Needs ``OverwriteInstances:
+  IfChanged``: under it Orthanc itself answers success for identical content, from its index and without asking
+  here; under ``Never`` it does so for any content.
 - Storage commitment: each object is read again from the disk. Needs ``MaximumStorageCacheSize: 0``.
 - REST and STOW uploads: the preamble is blanked, where a program could hide (C-STORE never carries one). They
   pass by the C-STORE check: whoever can reach HTTP has to be kept from uploading.
@@ -38,11 +39,8 @@ def stored_copies(uid: str) -> list[str]:
 
 
 def holds_same(instance_id: str, digest: str) -> bool:
-    """Tell whether a stored instance has this content, and still has it on the disk."""
-    if orthanc.RestApiGet(f"/instances/{instance_id}/attachments/dicom/md5").decode() != digest:
-        return False
-    verify(instance_id)
-    return True
+    """Tell whether a stored instance has this content, by the digest that Orthanc took when it stored it."""
+    return orthanc.RestApiGet(f"/instances/{instance_id}/attachments/dicom/md5").decode() == digest
 
 
 def verify(instance_id: str) -> None:
