@@ -16,9 +16,12 @@ EXCEPTIONS: dict[str, str] = {
     "(gggg,0000)": "group lengths are retired and count bytes, not content (PS3.5 7.2)",
     "(FFFC,FFFC)": "data set trailing padding carries no meaning (PS3.10 7.2)",
     "trailing padding": "a value of odd length is padded with one space or NUL (PS3.5 6.2)",
+    "VR of encapsulated Pixel Data": "it is OB by PS3.5 A.4; in files that say OW it comes back as OB, bytes unchanged",
     "length encoding": "defined and undefined lengths of sequences and items are equivalent (PS3.5 7.5)",
 }
 _TRAILING_PADDING = BaseTag(0xFFFCFFFC)
+_PIXEL_DATA = BaseTag(0x7FE00010)
+_UNDEFINED_LENGTH = 0xFFFFFFFF
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,14 @@ def _same_bytes(sent: Dataset, received: Dataset, tag: BaseTag) -> bool:
     one, other = sent.get_item(tag), received.get_item(tag)
     if not isinstance(one, RawDataElement) or not isinstance(other, RawDataElement):
         return False
-    same_encoding = (one.VR, one.is_little_endian) == (other.VR, other.is_little_endian)
+    same_vr = one.VR == other.VR or _corrected_vr(one, other)
+    same_encoding = same_vr and one.is_little_endian == other.is_little_endian
     return same_encoding and _unpadded(one.value or b"", other.value or b"")
+
+
+def _corrected_vr(one: RawDataElement, other: RawDataElement) -> bool:
+    encapsulated = one.length == other.length == _UNDEFINED_LENGTH
+    return one.tag == _PIXEL_DATA and encapsulated and (one.VR, other.VR) == ("OW", "OB")
 
 
 def _unpadded(one: bytes, other: bytes) -> bool:

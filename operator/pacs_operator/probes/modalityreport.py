@@ -16,13 +16,15 @@ GOOD = status_code(SUCCESS)
 
 def tables(visit: Visit, title: str) -> Group:
     """Return what was sent and what came back, what was not sent and why, and the sum."""
+    if all(verdict(journey) == "" for journey in visit.journeys):  # an act that concerns no file
+        return Group(Text(summary(visit)))
     sent = Table("file", "modality", "SOP class", "transfer syntax", "characters", "bytes", "back", title=title)
     for journey in visit.journeys:
         sample = journey.sample
         sop_class, syntax = sample.kind
         mark = " *" if sample.alterations else ""
         sent.add_row(
-            Text(sample.name.removeprefix("test_files/") + mark),
+            Text(sample.name.removeprefix("test_files/") + mark, overflow="fold"),
             str(sample.dataset.get("Modality", "") or ""),
             sop_class.name.removesuffix(" Storage"),
             syntax.name.split("(")[0].strip(),
@@ -59,11 +61,11 @@ def summary(visit: Visit) -> str:
     """Return one line with the counts."""
     journeys = visit.journeys
     counts = {
-        "stored": sum(journey.stored == GOOD for journey in journeys),
-        "found": sum(journey.found is True for journey in journeys),
-        "equal": sum(journey.retrieved is True for journey in journeys),
+        "stored": [journey.stored == GOOD for journey in journeys if journey.stored is not None],
+        "found": [journey.found for journey in journeys if journey.found is not None],
+        "equal": [journey.retrieved for journey in journeys if journey.retrieved is not None],
     }
-    words = [f"{len(journeys)} objects", *(f"{count} {word}" for word, count in counts.items())]
+    words = [f"{sum(tried)} of {len(tried)} {word}" for word, tried in counts.items() if tried]
     if visit.echo is not None:
         words.insert(0, f"echo {visit.echo}")
     if visit.reserved is not None:

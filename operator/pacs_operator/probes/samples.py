@@ -105,9 +105,14 @@ def _unfit(dataset: FileDataset) -> str | None:
     absent = [keyword for keyword in REQUIRED if not dataset.get(keyword)]
     if absent:
         return f"no composite object: {', '.join(absent)} absent"
-    if UID(dataset.SOPClassUID).is_private:
-        return "its SOP class is private"
-    return None
+    if not UID(meta.TransferSyntaxUID).is_implicit_VR and not _names_every_vr(dataset):
+        return "its transfer syntax says explicit VR, but its elements name none"
+    return "its SOP class is private" if UID(dataset.SOPClassUID).is_private else None
+
+
+def _names_every_vr(dataset: FileDataset) -> bool:
+    raw = (dataset.get_item(tag) for tag in list(dataset.keys()))
+    return all(element is not None and element.VR is not None for element in raw)
 
 
 def _renew_uid(sample: Sample, content: bytes) -> None:
