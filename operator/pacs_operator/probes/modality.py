@@ -23,6 +23,19 @@ class Act(StrEnum):
     EXCHANGE = "exchange"
 
 
+class Outcome(StrEnum):
+    """How far an object came: to the archive, into its index, and back."""
+
+    NOT_TRIED = "NotTried"
+    REFUSED = "Refused"
+    STORED = "Stored"
+    NOT_FOUND = "NotFound"
+    FOUND = "Found"
+    NOT_RETURNED = "NotReturned"
+    DIFFERS = "Differs"
+    EQUAL = "Equal"
+
+
 @dataclass
 class Journey:
     """One object's way to the archive and back; None: this act was not part of the visit."""
@@ -34,9 +47,24 @@ class Journey:
     differences: list[str] = field(default_factory=list)
 
     @property
+    def outcome(self) -> Outcome:
+        """Return how far the object came."""
+        if self.stored not in (None, status_code(SUCCESS)):
+            return Outcome.REFUSED
+        if self.found is False:
+            return Outcome.NOT_FOUND
+        if self.retrieved is False:
+            return Outcome.DIFFERS if self.differences else Outcome.NOT_RETURNED
+        if self.retrieved:
+            return Outcome.EQUAL
+        if self.found:
+            return Outcome.FOUND
+        return Outcome.NOT_TRIED if self.stored is None else Outcome.STORED
+
+    @property
     def fine(self) -> bool:
         """Tell whether every act that was tried went well."""
-        return self.stored in (None, status_code(SUCCESS)) and self.found is not False and self.retrieved is not False
+        return self.outcome in (Outcome.NOT_TRIED, Outcome.STORED, Outcome.FOUND, Outcome.EQUAL)
 
 
 class Visit:

@@ -1,4 +1,4 @@
-"""What the modality tells: a table for people and a JSON document for programs; no values of any dataset."""
+"""What the modality tells: a table for people, and a JSON document for programs."""
 
 from collections import Counter
 
@@ -8,7 +8,7 @@ from rich.text import Text
 
 from pacs_operator.probes.client import SUCCESS
 from pacs_operator.probes.compare import EXCEPTIONS
-from pacs_operator.probes.modality import Journey, Visit
+from pacs_operator.probes.modality import Journey, Outcome, Visit
 from pacs_operator.probes.servicechecks import status_code
 
 GOOD = status_code(SUCCESS)
@@ -16,7 +16,7 @@ GOOD = status_code(SUCCESS)
 
 def tables(visit: Visit, title: str) -> Group:
     """Return what was sent and what came back, what was not sent and why, and the sum."""
-    if all(verdict(journey) == "" for journey in visit.journeys):  # an act that concerns no file
+    if all(journey.outcome is Outcome.NOT_TRIED for journey in visit.journeys):  # an act that concerns no file
         return Group(Text(summary(visit)))
     sent = Table("file", "modality", "SOP class", "transfer syntax", "characters", "bytes", "back", title=title)
     for journey in visit.journeys:
@@ -48,13 +48,21 @@ def characters(journey: Journey) -> str:
 
 def verdict(journey: Journey) -> str:
     """Return in words what became of one object."""
-    if journey.stored not in (None, GOOD):
+    if journey.outcome is Outcome.REFUSED:
         return f"refused: {journey.stored}"
-    if journey.found is False:
-        return "not found"
-    if journey.retrieved is False:
-        return "differs: " + "; ".join(journey.differences) if journey.differences else "did not come back"
-    return "equal" if journey.retrieved else "found" if journey.found else "stored" if journey.stored else ""
+    if journey.outcome is Outcome.DIFFERS:
+        return "differs: " + "; ".join(journey.differences)
+    return _WORDS[journey.outcome]
+
+
+_WORDS = {
+    Outcome.NOT_TRIED: "",
+    Outcome.STORED: "stored",
+    Outcome.NOT_FOUND: "not found",
+    Outcome.FOUND: "found",
+    Outcome.NOT_RETURNED: "did not come back",
+    Outcome.EQUAL: "equal",
+}
 
 
 def summary(visit: Visit) -> str:
@@ -89,6 +97,10 @@ def _object(journey: Journey) -> dict[str, object]:
     sop_class, syntax = journey.sample.kind
     return {
         "file": journey.sample.name,
+        "outcome": journey.outcome.value,
+        "modality": str(journey.sample.dataset.get("Modality", "") or ""),
+        # Of public sample files: lets a test look for it wherever no patient's name may be.
+        "patientName": str(journey.sample.dataset.get("PatientName", "") or ""),
         "sopClass": str(sop_class),
         "transferSyntax": str(syntax),
         "characterSet": characters(journey),
