@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydicom import Dataset
-from pydicom.filebase import DicomBytesIO
+from pydicom import Dataset, dcmread
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
@@ -118,26 +118,31 @@ def test_when_the_check_fails_the_object_is_refused(
     assert archive.store("CT1", instance(uid)) == SUCCESS
 
 
-def test_simultaneous_contents_under_one_uid_leave_exactly_one_acknowledged(archive: Orthanc) -> None:
-    """Whatever was acknowledged is what is stored afterwards."""
+@pytest.mark.parametrize("differing", ["pixels", "patient"])
+def test_simultaneous_contents_under_one_uid_leave_exactly_one_acknowledged(archive: Orthanc, differing: str) -> None:
+    """Whatever was acknowledged is what is stored afterwards, and nothing else is."""
     answers: set[int | None] = set()
     with ThreadPoolExecutor(4) as pool:
         for _ in range(25):
             uid = generate_uid()
-            copies = [instance(uid, pixels=bytes([n, 7]) * 8) for n in range(4)]
+            values = [
+                {"pixels": bytes([n, 7]) * 8} if differing == "pixels" else {"patient": f"P{n}"} for n in range(4)
+            ]
+            copies = [instance(uid, **value) for value in values]
             statuses = list(pool.map(lambda copy: archive.store("CT1", copy), copies))
             answers.update(statuses)
             acknowledged = [copy for copy, status in zip(copies, statuses, strict=True) if status == SUCCESS]
             assert len(acknowledged) == 1, statuses
-            assert acknowledged[0].PixelData in archive.stored(uid)
+            kept = dcmread(BytesIO(archive.stored(uid)))
+            assert (kept.PatientID, kept.PixelData) == (acknowledged[0].PatientID, acknowledged[0].PixelData)
     assert answers <= {SUCCESS, DUPLICATE, RETRY}
 
 
 def test_an_uploaded_preamble_is_blanked(archive: Orthanc) -> None:
     uid = generate_uid()
-    buffer = DicomBytesIO()
+    buffer = BytesIO()
     dcmwrite(buffer, instance(uid), enforce_file_format=True)
-    plain = bytes(buffer.getvalue())
+    plain = buffer.getvalue()
     assert archive.rest("POST", "/instances", data=b"MZ" + b"\x90" * 126 + plain[128:]).ok
     assert archive.stored(uid) == bytes(128) + plain[128:]
 

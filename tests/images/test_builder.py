@@ -1,0 +1,110 @@
+"""The builder's promises that need no build: pins, recipe hash, messages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import REPOSITORY
+
+from builder import recipes  # isort: skip
+from builder.base import SUITES, source_lines
+from builder.recipes import RECIPES
+
+APT_CACHE = "#!/bin/sh\necho \"$2:\"\necho '  Installed: (none)'\necho '  Candidate: 3.0.11-1+deb13u5'\n"
+
+
+def install(folder: Path, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the recipes' install script against a package source that offers one version of everything."""
+    programs = folder / "bin"
+    programs.mkdir(exist_ok=True)
+    for name, text in {"apt-cache": APT_CACHE, "apt-get": '#!/bin/sh\necho "apt-get $*"\n'}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    (folder / "packages.txt").write_text(f"# comment\n\n{line}\n")
+    return subprocess.run(
+        [str(REPOSITORY / "images/common/install"), str(folder / "packages.txt")],
+        env={"PATH": f"{programs}:{os.environ['PATH']}", **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["haproxy>=3.0.11-1", "haproxy=3.0.11-1+deb13u5"])
+def test_a_pin_that_is_met_installs_exactly_what_was_judged(tmp_path: Path, line: str) -> None:
+    done = install(tmp_path, line)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].endswith(" haproxy=3.0.11-1+deb13u5")
+
+
+@pytest.mark.parametrize("line", ["haproxy>=3.0.12-1", "haproxy=3.0.11-1+deb13u4"])
+def test_a_pin_that_is_not_met_is_refused_with_the_way_out(tmp_path: Path, line: str) -> None:
+    done = install(tmp_path, line)
+    rule = line.removeprefix("haproxy")
+    assert done.returncode == 1
+    assert f"PackagePinNotMet: haproxy: {rule} is wanted, the package source offers 3.0.11-1+deb13u5." in done.stderr
+    assert "PACS_IMAGES_UNPINNED=1" in done.stderr
+    assert install(tmp_path, line, PACS_IMAGES_UNPINNED="1").returncode == 0
+
+
+def test_a_malformed_line_is_named(tmp_path: Path) -> None:
+    assert "'haproxy~3' is neither NAME>=VERSION nor NAME=VERSION" in install(tmp_path, "haproxy~3").stderr
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of what the operator image is made of."""
+    for part in ("images/common", "images/operator"):
+        shutil.copytree(REPOSITORY / part, tmp_path / part)
+    for part in ("requirements/operator.txt", "pyproject.toml", "operator/pacs_operator/__init__.py"):
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(REPOSITORY / part, tmp_path / part)
+    monkeypatch.setattr(recipes, "REPOSITORY", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "images/common/finish",
+        "images/operator/Containerfile",
+        "requirements/operator.txt",
+        "operator/pacs_operator/new.py",
+    ],
+)
+def test_a_recipe_changes_with_each_of_its_inputs(tree: Path, changed: str) -> None:
+    recipe = RECIPES["operator"]
+    before = recipe.key("base", unpinned=False)
+    with (tree / changed).open("a") as stream:
+        stream.write("\n# changed\n")
+    assert recipe.key("base", unpinned=False) != before
+
+
+def test_a_recipe_ignores_what_is_no_input(tree: Path) -> None:
+    recipe = RECIPES["operator"]
+    before = recipe.key("base", unpinned=False)
+    for path in ("operator/pacs_operator/__pycache__/x.pyc", "images/tools/Containerfile", "README.md"):
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text("changed")
+    assert recipe.key("base", unpinned=False) == before
+    assert recipe.key("another base", unpinned=False) != before
+    assert recipe.key("base", unpinned=True) != before
+
+
+def test_a_stable_suite_takes_its_security_fixes() -> None:
+    found = {"Debian": "http://mirror.example/debian/", "Debian-Security": "http://mirror.example/security/"}
+    assert "deb http://mirror.example/security/ trixie-security main" in source_lines(SUITES["trixie"], found)
+    assert source_lines(SUITES["forky"], found) == ["deb http://mirror.example/debian/ forky main"]
+
+
+def test_an_unknown_image_is_named_with_the_known_ones() -> None:
+    done = subprocess.run([str(REPOSITORY / "images/build"), "gates"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "UnknownImage: there is no image 'gates'\n  Choose from: archive, gate" in done.stderr
+
+
+def test_shell_programs_are_clean() -> None:
+    scripts = [str(REPOSITORY / "images" / name) for name in ("common/install", "common/finish", "database/init")]
+    subprocess.run(["shellcheck", *scripts], check=True)
