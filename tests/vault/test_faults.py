@@ -172,6 +172,21 @@ def test_token_expires_while_the_login_lives_then_kubelet_renews(actors: Actors)
     act()
 
 
+def test_unreachable_token_review_is_named_among_the_causes_and_heals(actors: Actors) -> None:
+    """To whoever logs in, Vault says no more than "permission denied"."""
+    world = actors.world
+    dead = {"kubernetes_host": "https://127.0.0.1:1", "kubernetes_ca_cert": world.identity.authority.pem}
+    act = actors.pod()
+    world.bao.call("POST", f"auth/{AUTH_PATH}/config", dead)
+    try:
+        error = _raised(act)
+        assert error.reason == "VaultForbidden"
+        assert "TokenReview" in error.action
+    finally:
+        assert world.bootstrap().returncode == 0
+    act()
+
+
 def test_expired_vault_login_is_replaced_without_an_error(actors: Actors) -> None:
     act = actors.operator()
     act()

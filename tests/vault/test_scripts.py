@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from pacs_operator.domain.names import CaName, pki_mount
-from tests.vault.world import AUDIENCE, AUTH_PATH, BOOTSTRAP, DEPLOY, OPERATOR, World, run
+from tests.vault.world import AUDIENCE, AUTH_PATH, BOOTSTRAP, DEPLOY, OPERATOR, World, request, run
 
 IDENTITY = "ct1.imaging.example"
 SCRIPTS = ["bootstrap", "enrol-modality", "revoke-modality"]
@@ -46,7 +46,7 @@ class Desk:
         client = self.world.client()
         (self.folder / "chain.pem").write_text(chain)
         (self.folder / "ca.pem").write_text(client.ca_pem(self.lineage, CaName.PEERS))
-        arguments = ["verify", "-CAfile", self.folder / "ca.pem", *options, self.folder / "chain.pem"]
+        arguments = ["verify", "-CAfile", str(self.folder / "ca.pem"), *options, str(self.folder / "chain.pem")]
         return subprocess.run(["openssl", *arguments], capture_output=True, text=True, check=False)
 
     def crl(self) -> x509.CertificateRevocationList:
@@ -153,8 +153,6 @@ def test_request_for_another_identity_is_refused(desk: Desk, subject: str, san: 
 )
 def test_role_itself_signs_one_identity_only(desk: Desk, names: list[str], said: str) -> None:
     """Without the script's own look at the request, and for an administrator too."""
-    from tests.vault.world import request
-
     path = f"{pki_mount(desk.lineage, CaName.PEERS)}/sign/peer.imaging.ct1"
     answer = desk.world.bao.try_call("POST", path, {"csr": request(names)})
     assert (answer.status_code, said in answer.text) == (400, True)

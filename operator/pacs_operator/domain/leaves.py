@@ -104,5 +104,4 @@ def is_reserved_dns_name(name: str) -> bool:
 
     A peer with the gate's name could pose as the gate, one with a probe's name would inherit the probe's rights.
     """
-    folded = name.rstrip(".").lower()
-    return folded.endswith((".svc", ".cluster.local", f".{PUBLIC_SUFFIX}")) or folded in ("svc", PUBLIC_SUFFIX)
+    return name.rstrip(".").lower().endswith((".svc", ".svc.cluster.local", f".{PUBLIC_SUFFIX}"))

@@ -171,7 +171,7 @@ def peer_entry(lineage_id: str, namespace: str, name: str, dns_name: str) -> Ent
     if is_reserved_dns_name(dns_name):
         raise InvalidSpecError(
             f"DicomPeer {namespace}/{name}: spec.certificate.dnsName {dns_name!r} is reserved for archives",
-            action="use a name of the modality's own, outside .svc, .cluster.local and .pacs.internal",
+            action="use a name of the modality's own, outside .svc, .svc.cluster.local and .pacs.internal",
         )
     path = f"{pki_mount(lineage_id, CaName.PEERS)}/roles/{peer_role(namespace, name)}"
     return _role(path, (dns_name,), _Profile(None, PEER_LIFE_SECONDS, server=True, client=True))

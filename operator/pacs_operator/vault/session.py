@@ -178,13 +178,13 @@ class VaultSession:
         try:
             answer = self._request("post", path, None, {"role": self._login.role, "jwt": jwt})
         except hvac_errors.Forbidden as error:
-            raise self._refused_login(jwt) from error
+            raise self._refused_login(jwt, ", ".join(error.errors or ())) from error
         if answer is None:
             raise _no_auth(self._login)
         auth = answer.json()["auth"]
         return str(auth["client_token"]), float(auth["lease_duration"])
 
-    def _refused_login(self, jwt: str) -> VaultError:
+    def _refused_login(self, jwt: str, said: str) -> VaultError:
         expiry = _expiry(jwt)
         if expiry is not None and expiry <= self._clock():
             return errors.VaultTokenExpiredError(
@@ -192,7 +192,7 @@ class VaultSession:
                 action="check that the kubelet renews projected tokens on this node and that the node's clock is right",
             )
         return errors.VaultForbiddenError(
-            f"Vault refuses the login as role {self._login.role} at auth/{self._login.auth_path}",
+            f"Vault refuses the login as role {self._login.role} at auth/{self._login.auth_path}: {said}",
             action="compare the role's bound namespace, ServiceAccount and audience with the pod's, and check that "
             "Vault reaches this cluster's TokenReview API; an auth method that is not there looks the same. "
             "deploy/vault/bootstrap sets all of it up",
