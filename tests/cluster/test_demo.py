@@ -8,11 +8,13 @@ from .support import ROOT, STATE, WORK, Cluster, Modality, run
 def test_every_bundled_file_came_back_whole(cluster: Cluster) -> None:
     exchange = json.loads((WORK / "exchange.json").read_text())
     objects = exchange["objects"]
-    assert len(objects) >= 20
-    assert all(item["outcome"] == "Equal" for item in objects), [o for o in objects if o["outcome"] != "Equal"]
-    assert {"CT", "MR", "US", "SR"} <= {item["modality"] for item in objects}
-    assert len({item["transferSyntax"] for item in objects}) >= 5
-    assert len({item["characterSet"] for item in objects}) >= 3
+    assert len(objects) >= 100
+    assert [item for item in objects if not item["equal"]] == []
+    assert len({item["sopClass"] for item in objects}) >= 8
+    assert len({item["transferSyntax"] for item in objects}) >= 8
+    assert len({item["characterSet"] for item in objects}) >= 8
+    # Nobody but the archive's own probes may store under their prefix; the same object without it is welcome.
+    assert exchange["reserved"] == {"attack": "status-0124", "twin": "status-0000"}
 
 
 def test_the_archive_is_ready_and_says_what_was_attacked(archive: Cluster) -> None:
@@ -53,9 +55,8 @@ def test_no_key_and_no_patient_in_the_control_plane(archive: Cluster) -> None:
     assert not set(zones) & set(ours.split())
     for text in (everything, logs):
         assert "PRIVATE KEY" not in text
-        for item in json.loads((WORK / "exchange.json").read_text())["objects"]:
-            name = item.get("patientName")
-            assert not name or len(name) < 4 or name not in text
+        for patient in ("CompressedSamples", "Storm^Test", "Yamada", "Hong^Gildong", "PACSPROBE-r"):
+            assert patient not in text, patient
 
 
 def test_no_key_on_the_nodes_disk(archive: Cluster) -> None:
