@@ -13,6 +13,7 @@ from pacs_operator.domain.facts import ClusterSettings, Desired, VaultSettings
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 from pacs_operator.domain.peer import Right
 
+CASES = sorted(path for path in (Path(__file__).parent / "golden").iterdir() if path.is_dir())
 LINEAGE = "0123456789abcdef0123456789abcdef"
 UID = "6f1c1f6e-6f0f-4f57-9a0b-2f1d1c2b3a49"
 CA_PEM = "-----BEGIN CERTIFICATE-----\nMIIBTESTONLY\n-----END CERTIFICATE-----\n"
@@ -84,6 +85,12 @@ def pod_templates(manifests: list[dict[str, Any]]) -> Iterator[tuple[dict[str, A
         template = manifest.get("spec", {}).get("template")
         if template:
             yield manifest, template
+
+
+def config_data(manifests: list[dict[str, Any]], component: str) -> dict[str, str]:
+    """Return the files of a component's own ConfigMap."""
+    [found] = [m for m in manifests if m["kind"] == "ConfigMap" and m["metadata"]["name"] == component]
+    return found["data"]
 
 
 def containers(template: dict[str, Any]) -> list[dict[str, Any]]:

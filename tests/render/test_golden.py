@@ -12,9 +12,8 @@ import yaml
 from pacs_operator.domain.names import Zone, namespace_of
 from pacs_operator.render import gate_workload, render_archive
 
-from .archives import from_files
+from .archives import CASES, from_files
 
-CASES = sorted(path for path in (Path(__file__).parent / "golden").iterdir() if path.is_dir())
 GATE_FILES = {"haproxy.cfg": "# see tests/gate\n", "gate.lua": "-- see tests/gate\n"}
 
 

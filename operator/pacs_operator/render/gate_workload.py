@@ -64,7 +64,7 @@ def workload(desired: Desired) -> Manifest:
         config_map=NAME,
         init_containers=[agent.sidecar(desired, Component.GATE)],
         containers=[_haproxy(desired)],
-        volumes=[pods.peers_volume()],
+        volumes=[pods.run_volume(), pods.peers_volume()],
         grace_seconds=_GRACE_SECONDS,
         fields={"topologySpreadConstraints": [_spread(pod_selector, key) for key in _SPREAD_OVER]},
     )

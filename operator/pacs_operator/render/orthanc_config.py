@@ -29,6 +29,8 @@ _TLS_1_2 = 4
 # Beyond the gate's own limit of associations: health checks, and associations that are still being closed.
 _SPARE_THREADS = 8
 
+_USUAL_REPLICAS = 3
+
 _FIND_LIMIT = 50_000
 
 
@@ -77,10 +79,11 @@ def _dicom(desired: Desired) -> dict[str, Any]:
 def associations(desired: Desired) -> int:
     """Return how many associations all gate replicas may open together, a rollout's surge included.
 
-    Each replica holds the limit for itself.
+    Each replica holds the limit for itself. Up to three replicas count as three, so that adding one does not
+    restart Orthanc; not more, since each waiting thread wakes ten times a second.
     """
     gate = desired.archive.spec.gate
-    return gate.max_associations * (gate.replicas + 1)
+    return gate.max_associations * (max(gate.replicas, _USUAL_REPLICAS) + 1)
 
 
 def _dicom_tls() -> dict[str, Any]:
@@ -179,9 +182,9 @@ def _plugins(desired: Desired) -> dict[str, Any]:
         "Plugins": [f"{_PLUGINS}/libOrthancPostgreSQLIndex.so", f"{_PLUGINS}/libOrthancPython.so"],
         "PythonScript": "/opt/pacs/plugin/pacs_archive.py",
         "PythonVerbose": False,
-        "PacsOperator": {
-            "ProbePatientPrefix": names.PROBE_PATIENT_PREFIX,
-            "ProbeUidRoot": names.PROBE_UID_ROOT,
+        "PacsArchive": {  # read by our Python plugin
+            "ReservedPatientPrefix": names.PROBE_PATIENT_PREFIX,
+            "ReservedUidRoot": names.PROBE_UID_ROOT,
             "ProbeAETitles": [names.PROBE_AE_TITLE, names.PROBE_STORE_ONLY_AE_TITLE],
         },
         "PostgreSQL": {

@@ -66,7 +66,7 @@ def workload(desired: Desired) -> Manifest:
         config_map=NAME,
         init_containers=[agent.sidecar(desired, Component.ORTHANC)],
         containers=[_orthanc(desired)],
-        volumes=[pods.peers_volume(), pods.claim(IMAGES_CLAIM), pods.in_memory("tmp", "64Mi")],
+        volumes=[pods.run_volume(), pods.peers_volume(), pods.claim(IMAGES_CLAIM), pods.in_memory("tmp", "64Mi")],
         grace_seconds=_GRACE_SECONDS,
     )
     return stateful_set(desired, Component.ORTHANC, pods.template(desired, pod))

@@ -114,6 +114,11 @@ def in_memory(name: str, size: str) -> Manifest:
     return {"name": name, "emptyDir": {"medium": "Memory", "sizeLimit": size}}
 
 
+def run_volume() -> Manifest:
+    """Return the volume of sockets and assembled configuration, between an agent and its neighbour."""
+    return in_memory("run", "16Mi")
+
+
 def claim(name: str) -> Manifest:
     """Return the volume of a claim of the same name."""
     return {"name": name, "persistentVolumeClaim": {"claimName": name}}
@@ -153,7 +158,6 @@ def _common_volumes(desired: Desired, config_map: str) -> list[Manifest]:
     return [
         {"name": "config", "configMap": {"name": config_map, "defaultMode": _READ_BY_GROUP}},
         in_memory("tls", "4Mi"),
-        in_memory("run", "16Mi"),
         {
             "name": "token",
             "projected": {"sources": [{"serviceAccountToken": token}], "defaultMode": _READ_BY_GROUP},

@@ -72,7 +72,7 @@ def _settings(desired: Desired) -> str:
             "logging_collector": "off",
             "log_line_prefix": "%m [%p] %b ",
             "log_timezone": "UTC",
-            "timezone": "UTC",
+            "TimeZone": "UTC",
             "log_statement": "none",
             "log_min_error_statement": "panic",
             "log_error_verbosity": "terse",

@@ -42,7 +42,7 @@ def workload(desired: Desired) -> Manifest:
         config_map=NAME,
         init_containers=[_prepare(desired), agent.sidecar(desired, Component.POSTGRES)],
         containers=[_postgres(desired)],
-        volumes=[pods.claim(DATABASE_CLAIM), pods.in_memory("tmp", "16Mi")],
+        volumes=[pods.run_volume(), pods.claim(DATABASE_CLAIM), pods.in_memory("tmp", "16Mi")],
         grace_seconds=_GRACE_SECONDS,
     )
     return stateful_set(desired, Component.POSTGRES, pods.template(desired, pod))
