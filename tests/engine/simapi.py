@@ -200,6 +200,8 @@ class SimulatedApi:
             raise NotFoundError(f"{key}", action=ACTION)
         self._check_uid(key, manifest)
         live = copy.deepcopy(self.objects[key])
+        if manifest["metadata"].get("resourceVersion") not in (None, live["metadata"]["resourceVersion"]):
+            raise ConflictError(f"{key}: resourceVersion", action=ACTION)
         live["status"] = copy.deepcopy(manifest["status"])
         return self._store(key, live)
 
@@ -351,6 +353,10 @@ def _remove_absent(live: Any, before: Any, now: Any) -> None:
             keep = {item["name"] for item in now[key]}
             gone = {item["name"] for item in value} - keep
             live[key] = [item for item in live[key] if item["name"] not in gone]
+            have, wanted = ({item["name"]: item for item in items} for items in (live[key], now[key]))
+            for item in value:
+                if item["name"] in have and item["name"] in wanted:
+                    _remove_absent(have[item["name"]], item, wanted[item["name"]])
 
 
 def _merge_patch(live: Any, patch: Any) -> None:

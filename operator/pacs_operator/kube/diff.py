@@ -55,12 +55,17 @@ def compare(desired: Manifest, live: Manifest) -> Difference:
     owners = _owners(live)
     strict = kind_of(desired) in STRICT
     changed += _abandoned(desired, live, "Apply")
-    added = (*_added(owners), *_abandoned(desired, live, "Update")) if strict else ()
+    added = _beside(changed, [*_added(owners), *_abandoned(desired, live, "Update")]) if strict else ()
     if not changed and not added:
         return Difference()
     paths = [*changed, *added]
     behind = {manager for path, manager in _foreign(owners) if any(_related(path, other) for other in paths)}
     return Difference(tuple(changed), added, tuple(sorted(behind)))
+
+
+def _beside(changed: list[Path], added: list[Path]) -> tuple[Path, ...]:
+    """Leave out additions that apply undoes by itself, because it takes the field that holds them over again."""
+    return tuple(dict.fromkeys(path for path in added if not any(other[: len(path)] == path for other in changed)))
 
 
 def _body(desired: Manifest, live: Manifest) -> Iterator[Path]:

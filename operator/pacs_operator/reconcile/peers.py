@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from pacs_operator.domain import names
 from pacs_operator.domain.acceptance import Decision, accepted_peers, decide
-from pacs_operator.domain.errors import NotFoundError
+from pacs_operator.domain.errors import ConflictError, NotFoundError
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 from pacs_operator.domain.names import CaName, Component, peer_role, pki_mount
 from pacs_operator.domain.peer import Peer
@@ -79,13 +79,13 @@ def write_statuses(kube: KubePort, decisions: list[Decision], objects: dict[str,
         body = {
             "apiVersion": PEER.api_version,
             "kind": PEER.kind,
-            "metadata": {"name": data["name"], "namespace": data["namespace"], "uid": data["uid"]},
+            "metadata": {part: data[part] for part in ("name", "namespace", "uid", "resourceVersion")},
             "status": status,
         }
         try:
             kube.apply_status(body)
-        except NotFoundError:
-            continue
+        except (NotFoundError, ConflictError):
+            continue  # gone or edited meanwhile: either wakes the next pass
 
 
 class StatusFacts:

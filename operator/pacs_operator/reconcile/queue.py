@@ -5,6 +5,7 @@ Pure asyncio; time, randomness and the work itself are handed in, so that hours 
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -22,11 +23,11 @@ class Clock(Protocol):
 
 
 class LoopClock:
-    """The event loop's own time."""
+    """Real time, also for other threads (metrics are scraped from one)."""
 
     def now(self) -> float:
-        """Return the loop's time."""
-        return asyncio.get_running_loop().time()
+        """Return the monotonic time."""
+        return time.monotonic()
 
     async def wait(self, event: asyncio.Event, timeout: float | None) -> None:
         """Wait for the event or the time."""
@@ -115,13 +116,16 @@ class WorkQueue:
     def depth(self) -> int:
         """Return how many keys are due now and not yet being looked at."""
         now = self._clock.now()
-        return sum(not state.running and state.due is not None and state.due <= now for state in self._keys.values())
+        return sum(
+            not state.running and state.due is not None and state.due <= now for state in list(self._keys.values())
+        )
 
     @property
     def oldest_age(self) -> float:
         """Return for how many seconds the longest waiting due key has been due."""
         now = self._clock.now()
-        due = [state.due for state in self._keys.values() if state.due is not None and state.due <= now]
+        states = list(self._keys.values())
+        due = [state.due for state in states if state.due is not None and state.due <= now]
         return now - min(due) if due else 0.0
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -295,7 +295,8 @@ def write(run: Pass) -> bool:
     body = {
         "apiVersion": ARCHIVE.api_version,
         "kind": ARCHIVE.kind,
-        "metadata": {"name": data["name"], "uid": data["uid"]},
+        # The version is a precondition: a pass that started from an old read must not overwrite newer news.
+        "metadata": {part: data[part] for part in ("name", "uid", "resourceVersion")},
         "status": document,
     }
     run.live = run.ports.kube.apply_status(body)

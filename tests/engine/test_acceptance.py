@@ -1,0 +1,115 @@
+"""Which peers are accepted: each rule with its message, and who wins when two want the same."""
+
+import pytest
+
+from pacs_operator.domain.acceptance import MAX_PEERS, Claim, Decision, decide
+from pacs_operator.domain.archive import Archive, ArchiveSpec
+from pacs_operator.domain.errors import InvalidSpecError
+from pacs_operator.domain.peer import Peer, PeerSpec
+from pacs_operator.domain.validation import parse
+from tests.engine.world import archive_manifest, peer_manifest
+
+CONSENTING = {"imaging"}
+
+
+def archive(**spec: object) -> Archive:
+    return Archive(
+        name="radiology", uid="u", generation=1, spec=ArchiveSpec.model_validate(archive_manifest(**spec)["spec"])
+    )
+
+
+def claim(name: str, created: str = "2026-01-01T00:00:00Z", uid: str = "1", **changes: object) -> Claim:
+    manifest = peer_manifest(name, **changes)
+    namespace = manifest["metadata"]["namespace"]
+    try:
+        spec = parse(PeerSpec, manifest["spec"], "spec")
+    except InvalidSpecError as error:
+        return Claim(f"{namespace}/{name}", created, uid, 1, None, error)
+    peer = Peer(namespace=namespace, name=name, uid=uid, generation=1, created=created, spec=spec)
+    return Claim(peer.key, created, uid, 1, peer)
+
+
+def one(*claims: Claim, of: int = -1) -> Decision:
+    return decide(archive(), claims, CONSENTING, "radiology")[of]
+
+
+def test_a_peer_inside_all_bounds_is_accepted():
+    decision = one(claim("ct1"))
+    assert decision.accepted
+    assert decision.message == "Bound to ct1.imaging.example"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "words"),
+    [
+        ({"namespace": "elsewhere"}, "NamespaceNotAllowed", ["'elsewhere'", "pacs-operator.io/peers-of=radiology"]),
+        ({"sourceCIDRs": ["10.0.0.0/24"]}, "SourceNotAllowed", ["10.0.0.0/24", "198.18.0.0/16"]),
+        ({"sourceCIDRs": ["198.0.0.0/8"]}, "SourceNotAllowed", ["198.0.0.0/8"]),
+        ({"rights": ["Echo", "FindWorklist"]}, "RightNotAllowed", ["FindWorklist", "maxRights"]),
+        ({"aeTitles": ["RADIOLOGY"]}, "DuplicateAETitle", ["'RADIOLOGY'", "archive's own"]),
+        ({"certificate": {"dnsName": "gate.radiology-edge.svc"}}, "ReservedIdentity", ["gate.radiology-edge.svc"]),
+        ({"certificate": {"dnsName": "radiology.pacs.internal"}}, "ReservedIdentity", ["radiology.pacs.internal"]),
+        ({"aeTitles": ["PACSPROBE"]}, "ReservedAETitle", ["'PACSPROBE'"]),
+        ({"aeTitles": [""]}, "InvalidAETitle", ["it is empty"]),
+        ({"certificate": {"dnsName": "*.imaging.example"}}, "InvalidIdentity", ["wildcard"]),
+        ({"sourceCIDRs": ["0.0.0.0/0"]}, "UnboundedCIDR", ["every address"]),
+        ({"rights": ["Delete"]}, "InvalidSpec", ["spec.rights[0]", "'Delete'"]),
+        ({"colour": "blue"}, "UnknownField", ["spec.colour", "unknown field"]),
+    ],
+)
+def test_a_refusal_names_value_rule_and_way_out(changes: dict, reason: str, words: list[str]):
+    decision = one(claim("ct1", **changes))
+    assert not decision.accepted
+    assert decision.reason == reason
+    for word in words:
+        assert word in decision.message
+    assert decision.message.endswith(")"), "the way out stands in parentheses"
+
+
+def test_a_peer_without_archive_is_told_so():
+    (decision,) = decide(None, [claim("ct1")], CONSENTING, "gone")
+    assert (decision.accepted, decision.reason) == (False, "ArchiveNotFound")
+    assert "'gone'" in decision.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"aeTitles": ["CT1"]}, "DuplicateAETitle"),
+        ({"certificate": {"dnsName": "ct1.imaging.example"}}, "DuplicateIdentity"),
+    ],
+)
+def test_the_later_of_two_loses_and_the_earlier_is_named(changes: dict, reason: str):
+    early = claim("ct1", created="2026-01-01T00:00:00Z", uid="z")
+    late = claim("aa", created="2026-01-02T00:00:00Z", uid="a", **changes)
+    first, second = decide(archive(), [late, early], CONSENTING, "radiology")
+    assert (first.claim.key, first.accepted) == ("imaging/ct1", True)
+    assert (second.accepted, second.reason) == (False, reason)
+    assert "imaging/ct1" in second.message
+
+
+def test_created_in_the_same_second_the_uid_decides():
+    first, second = decide(
+        archive(), [claim("b", uid="2", aeTitles=["X"]), claim("c", uid="1", aeTitles=["X"])], CONSENTING, "radiology"
+    )
+    assert [first.claim.key, second.claim.key] == ["imaging/c", "imaging/b"]
+    assert [first.accepted, second.accepted] == [True, False]
+
+
+def test_a_refused_peer_holds_no_title():
+    refused = claim("early", created="2025-01-01T00:00:00Z", aeTitles=["CT1"], namespace="elsewhere")
+    decisions = decide(archive(), [refused, claim("ct1")], CONSENTING, "radiology")
+    assert [decision.accepted for decision in decisions] == [False, True]
+
+
+def test_more_peers_than_the_gate_has_slots():
+    claims = [claim(f"p{number:03d}", uid=f"{number:03d}") for number in range(MAX_PEERS + 1)]
+    decisions = decide(archive(), claims, CONSENTING, "radiology")
+    assert [decision.accepted for decision in decisions].count(True) == MAX_PEERS
+    assert decisions[-1].reason == "TooManyPeers"
+
+
+def test_the_order_of_reading_does_not_matter():
+    claims = [claim(name, uid=name, aeTitles=["SAME" if name < "d" else name]) for name in "abcdef"]
+    forward = decide(archive(), claims, CONSENTING, "radiology")
+    assert forward == decide(archive(), reversed(claims), CONSENTING, "radiology")
