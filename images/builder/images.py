@@ -16,6 +16,7 @@ from builder.commands import run
 from builder.errors import BuildError
 from builder.oci import digest_of
 from builder.recipes import EPOCH, RECIPES, Recipe
+from builder.store import Store
 
 # This machine decides what it builds and pushes; signatures are the registry's and the cluster's matter.
 POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
@@ -52,6 +53,8 @@ class Builder:
         self._policy.write_text(json.dumps(POLICY))
         self._bases: dict[str, tuple[Path, str]] = {}
         self._imported: set[str] = set()
+        self._store = Store(cache)
+        self._tidy = False
 
     def build(self, recipe: Recipe) -> Built:
         """Return an image, made only when its recipe has changed.
@@ -69,6 +72,9 @@ class Builder:
             os.utime(folder)
             return Built(recipe.name, archive, digest.read_text(), 0.0)
         start = time.monotonic()
+        if not self._tidy:
+            self._store.tidy()
+            self._tidy = True
         with tempfile.TemporaryDirectory(dir=self._cache) as scratch:
             made = self._make(recipe, self._import(recipe.suite, base_archive, base_digest), Path(scratch))
             shutil.rmtree(folder, ignore_errors=True)
@@ -100,14 +106,9 @@ class Builder:
             self._bases[suite] = base(SUITES[suite], self._cache, self._refresh)
         return self._bases[suite]
 
-    def _buildah(self, *arguments: str | Path, log: Path | None = None) -> str:
-        # A store of our own, beside whatever images the machine's user keeps.
-        store: list[str | Path] = ["--root", self._cache / "storage", "--runroot", self._cache / "run"]
-        return run(["buildah", *store, "--storage-driver", "overlay", *arguments], log=log)
-
     def _bud(self, *arguments: str | Path, log: Path) -> None:
         fixed = ["bud", "--isolation", "chroot", "--layers", "--timestamp", str(EPOCH), "--pull-never"]
-        self._buildah(*fixed, "--signature-policy", self._policy, *arguments, log=log)
+        self._store.buildah(*fixed, "--signature-policy", self._policy, *arguments, log=log)
 
     def _import(self, suite: str, archive: Path, digest: str) -> str:
         name = f"localhost/pacs-base:{suite}-{digest[:16]}"
@@ -127,7 +128,7 @@ class Builder:
             "-f", context / f"images/{recipe.name}/Containerfile", context, log=self._log(recipe.name),
         )  # fmt: skip
         archive = result / "image.oci.tar"
-        self._buildah(
+        self._store.buildah(
             "push",
             "--quiet",
             "--format",
