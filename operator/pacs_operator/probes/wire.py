@@ -103,7 +103,8 @@ def _attempt(endpoint: Endpoint, caller: Caller, waits: Waits) -> Answer:
         if isinstance(secured, Answer):
             return secured
         with contextlib.closing(secured):
-            return replace(_converse(secured, caller), tls_version=secured.version())
+            version = secured.version()
+            return replace(_converse(secured, caller), tls_version=version)
 
 
 def connect_code(error: OSError) -> str:
