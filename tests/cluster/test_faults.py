@@ -104,7 +104,7 @@ def test_one_gate_killed_the_other_serves(archive: Cluster, ct1: Modality) -> No
 
 
 def test_no_acknowledged_image_is_lost_when_the_database_dies(archive: Cluster, ct1: Modality, tmp_path: Path) -> None:
-    study, out = generate_uid(), tmp_path / "stored.json"
+    study, out = generate_uid()[:58].rstrip("."), tmp_path / "stored.json"
     sender = subprocess.Popen(ct1.storm("store", study, out, count=150), stdout=subprocess.PIPE, text=True)
     assert sender.stdout
     for line in sender.stdout:
@@ -144,7 +144,7 @@ def test_the_node_stops_and_all_comes_back(archive: Cluster, ct1: Modality) -> N
 
 
 def test_deleted_with_retain_then_adopted_with_all_images(archive: Cluster, ct1: Modality, tmp_path: Path) -> None:
-    study = generate_uid()
+    study = generate_uid()[:58].rstrip(".")
     run(*ct1.storm("store", study, tmp_path / "stored.json", count=5))
     stored = json.loads((tmp_path / "stored.json").read_text())["acknowledged"]
     assert len(stored) == 5
