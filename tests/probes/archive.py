@@ -70,8 +70,9 @@ class Archive:
         self.endpoint = Endpoint("127.0.0.1", self._server.server_address[1])
 
     def close(self) -> None:
+        """Stop in the background: the server's own loop looks only twice a second whether it should."""
         assert self._server is not None
-        self._server.shutdown()
+        threading.Thread(target=self._server.shutdown, daemon=True).start()
 
     def _may(self, event: Event, right: Right) -> bool:
         title = str(event.assoc.requestor.ae_title).strip()

@@ -42,7 +42,7 @@ class Blackhole:
 
     def _fill(self) -> bool:
         filler = socket.socket()
-        filler.settimeout(0.3)
+        filler.settimeout(0.1)
         self._fillers.append(filler)
         try:
             filler.connect(("127.0.0.1", self.port))

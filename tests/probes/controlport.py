@@ -42,7 +42,7 @@ class ControlPort:
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown()
@@ -72,7 +72,7 @@ def _handler(port: ControlPort) -> type[BaseHTTPRequestHandler]:
                 self.wfile.write(body)
 
         def _serve(self) -> None:
-            certificate = self.connection.getpeercert() or {}  # type: ignore[attr-defined]
+            certificate = self.connection.getpeercert() or {}
             names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]
             if not port.allowed(names, self.path):
                 self._answer(403, {})
