@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,85 @@ def test_an_uploaded_preamble_is_blanked(archive: Orthanc) -> None:
     plain = buffer.getvalue()
     assert archive.rest("POST", "/instances", data=b"MZ" + b"\x90" * 126 + plain[128:]).ok
     assert archive.stored(uid) == bytes(128) + plain[128:]
+
+
+def activity_of(archive: Orthanc, aet: str) -> dict[str, Any]:
+    answer = archive.rest("GET", "/pacs/activity")
+    assert answer.headers["Content-Type"] == "application/json"
+    return dict(answer.json()["peers"].get(aet, {}))
+
+
+def test_activity_counts_what_each_title_stored_and_was_refused(archive: Orthanc) -> None:
+    assert activity_of(archive, "CT20") == {}
+    uid, before = generate_uid(), now()
+    assert archive.store("CT20", instance(uid)) == SUCCESS
+    seen = activity_of(archive, "CT20")
+    assert before <= seen.pop("lastStore") <= now()
+    assert seen == {"stores": 1, "refusedDuplicates": 0, "refusedReserved": 0, "refusedOther": 0}
+    assert archive.store("CT20", instance(uid, pixels=b"\7\7" * 8)) == DUPLICATE
+    assert archive.store("CT20", instance("1.2.3.6.1", patient=f"{PREFIX}run1")) == NOT_AUTHORIZED
+    refused = activity_of(archive, "CT20")
+    assert before <= refused.pop("lastRefusal") <= now()
+    assert refused.pop("lastRefusalReason") == "ReservedForProbes"
+    assert refused.pop("lastStore")
+    assert refused == {"stores": 1, "refusedDuplicates": 1, "refusedReserved": 1, "refusedOther": 0}
+    assert archive.store("CT21", instance(generate_uid())) == SUCCESS
+    assert activity_of(archive, "CT21")["stores"] == activity_of(archive, "CT20")["stores"] == 1
+
+
+def test_activity_leaves_out_what_is_stored_already_or_was_not_sent_by_dicom(archive: Orthanc) -> None:
+    """The twin is the first copy: it counts."""
+    uid, uploaded = generate_uid(), BytesIO()
+    assert archive.store("CT22", instance(uid)) == SUCCESS
+    counted = archive.rest("GET", "/pacs/activity").json()
+    assert counted["peers"]["CT22"]["stores"] == 1
+    assert archive.store("CT22", instance(uid)) == SUCCESS
+    dcmwrite(uploaded, instance(generate_uid()), enforce_file_format=True)
+    assert archive.rest("POST", "/instances", data=uploaded.getvalue()).ok
+    assert archive.rest("GET", "/pacs/activity").json() == counted
+
+
+def test_activity_tells_nothing_of_patients_and_takes_no_writes(archive: Orthanc) -> None:
+    uid = generate_uid()
+    assert archive.store("CT23", instance(uid, patient="PAT-23")) == SUCCESS
+    assert archive.store("CT23", instance(uid, patient="PAT-23", pixels=b"\5\1" * 8)) == DUPLICATE
+    text = archive.rest("GET", "/pacs/activity").text
+    assert "CT23" in text
+    for secret in (uid, "PAT-23", "Surname"):
+        assert secret not in text
+    for method in ("POST", "PUT", "DELETE"):
+        assert archive.rest(method, "/pacs/activity", data=b"{}").status_code == 405
+
+
+def test_activity_counts_every_one_of_simultaneous_stores(archive: Orthanc) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        copies = [instance(generate_uid()) for _ in range(40)]
+        assert set(pool.map(lambda copy: archive.store("CT24", copy), copies)) == {SUCCESS}
+    assert activity_of(archive, "CT24")["stores"] == 40
+
+
+FULL = """
+import sys
+sys.path.insert(0, "/opt/pacs/plugin")
+import orthanc, pacs_archive
+def full(uuid, content_type, compression, content, custom):
+    raise OSError("no space left on device")
+orthanc.RegisterStorageArea(lambda *_: full(*_), lambda *_: b"", lambda *_: None)
+"""
+
+
+def test_what_the_disk_does_not_take_is_no_store(image: Callable[[str], Image], tmp_path: Path) -> None:
+    for folder in (tmp_path.parent, tmp_path):
+        folder.chmod(0o755)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "full.py").write_text(FULL)
+    with orthanc(image("archive"), tmp_path, PythonScript="/etc/orthanc/full.py") as server:
+        assert server.store("CT1", instance(generate_uid())) not in (SUCCESS, None)
+        assert activity_of(server, "CT1") == {}
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@
 - Storage commitment: each object is read again from the disk. Needs ``MaximumStorageCacheSize: 0``.
 - REST and STOW uploads: the preamble is blanked, where a program could hide (C-STORE never carries one). They
   pass by the C-STORE check: whoever can reach HTTP has to be kept from uploading.
+- ``GET /pacs/activity``: what each calling AE title stored and was refused (`pacs_activity`).
 
 Log lines and metrics hold enumerated reasons and calling AE titles, never identifiers of patients or objects.
 """
@@ -20,6 +21,7 @@ import time
 from collections import Counter
 
 import orthanc
+from pacs_activity import Activity
 from pacs_inflight import InFlight
 from pacs_rules import SUCCESS, Refusal, Reserved, printable
 
@@ -27,6 +29,7 @@ Reason = orthanc.StorageCommitmentFailureReason
 PREAMBLE = bytes(128)
 
 _in_flight = InFlight()
+_activity = Activity()
 _counts: Counter[str] = Counter()
 _counts_lock = threading.Lock()
 
@@ -113,9 +116,27 @@ def incoming_store(instance: orthanc.DicomInstance, reserved: Reserved) -> int:
         refusal, cause = Refusal.CHECK_FAILED, type(problem).__name__
     if refusal is None:
         return SUCCESS
+    aet = instance.GetInstanceRemoteAet()
     count(refusal)
-    alert("store-refused", refusal.reason, instance.GetInstanceRemoteAet(), cause)
+    _activity.refused(aet, refusal, time.time())
+    alert("store-refused", refusal.reason, aet, cause)
     return refusal.status
+
+
+def stored(instance: orthanc.DicomInstance, instance_id: str) -> None:
+    """Count what a peer sent once it is stored: that the filter let it pass does not mean that the disk took it."""
+    del instance_id
+    if instance.GetInstanceOrigin() == orthanc.InstanceOrigin.DICOM_PROTOCOL:
+        _activity.stored(instance.GetInstanceRemoteAet(), time.time())
+
+
+def answer_activity(output: orthanc.RestOutput, uri: str, **request: object) -> None:
+    """Answer ``GET /pacs/activity``."""
+    del uri
+    if request["method"] == "GET":
+        output.AnswerBuffer(json.dumps({"peers": _activity.report()}), "application/json")
+    else:
+        output.SendMethodNotAllowed("GET")
 
 
 def received(data: bytes, origin: int) -> tuple[int, bytes | None]:
@@ -177,6 +198,8 @@ def start() -> None:
     orthanc.RegisterIncomingCStoreInstanceFilter(lambda instance: incoming_store(instance, reserved))
     orthanc.RegisterReceivedInstanceCallback(received)
     orthanc.RegisterStorageCommitmentScpCallback(commitment, committed)
+    orthanc.RegisterOnStoredInstanceCallback(stored)
+    orthanc.RegisterRestCallback("/pacs/activity", answer_activity)
     orthanc.RegisterOnChangeCallback(changed)
 
 

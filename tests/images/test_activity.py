@@ -1,0 +1,57 @@
+"""The archive plugin's counts by AE title, without Orthanc."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from .conftest import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "images/archive/plugin"))
+
+from pacs_activity import Activity
+from pacs_rules import Refusal
+
+NOON = 1_795_348_800.0  # 2026-11-22T12:00:00Z
+
+
+def test_the_title_silent_for_longest_is_forgotten_when_there_are_too_many() -> None:
+    activity = Activity(capacity=3)
+    for aet in ("CT1", "CT2", "CT3", "CT1"):
+        activity.stored(aet, NOON)
+    activity.refused("CT4", Refusal.DUPLICATE_DIFFERS, NOON)
+    assert set(activity.report()) == {"CT1", "CT3", "CT4"}
+    assert activity.report()["CT1"]["stores"] == 2
+
+
+def test_a_title_is_counted_without_its_padding() -> None:
+    activity = Activity()
+    activity.stored("CT1 ", NOON)
+    activity.stored("CT1", NOON + 1)
+    assert activity.report()["CT1"] == {
+        "stores": 2, "lastStore": "2026-11-22T12:00:01Z",
+        "refusedDuplicates": 0, "refusedReserved": 0, "refusedOther": 0,
+    }  # fmt: skip
+
+
+def test_every_refusal_is_counted_once_and_the_newest_named() -> None:
+    activity = Activity()
+    for second, refusal in enumerate(Refusal):
+        activity.refused("CT1", refusal, NOON + second)
+    seen = activity.report()["CT1"]
+    counts = {key: value for key, value in seen.items() if key.startswith("refused")}
+    assert counts == {"refusedDuplicates": 1, "refusedReserved": 2, "refusedOther": 2}
+    assert (seen["lastRefusal"], seen["lastRefusalReason"]) == ("2026-11-22T12:00:04Z", "CheckFailed")
+    assert "lastStore" not in seen
+
+
+def test_threads_lose_no_count() -> None:
+    activity = Activity()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: activity.stored(f"CT{number % 5}", NOON), range(20_000)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert {aet: seen["stores"] for aet, seen in activity.report().items()} == {f"CT{n}": 4000 for n in range(5)}
