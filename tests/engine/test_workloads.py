@@ -227,9 +227,8 @@ def test_prune_takes_only_our_own_from_our_own_zones(world: World):
     ],
 )
 def test_a_bad_edit_is_refused_and_harms_nothing_that_runs(world: World, spec: dict, reason: str, words: list[str]):
-    before = {
-        key: copy.deepcopy(item) for key, item in world.api.objects.items() if key[0] not in ("PacsArchive", "Event")
-    }
+    ours = ("PacsArchive", "Event")
+    before = {key: copy.deepcopy(item) for key, item in world.api.objects.items() if key[0] not in ours}
     world.api.put(archive_manifest(**spec))
     world.settle(world.process)
     condition = world.condition("Stalled")
@@ -237,7 +236,7 @@ def test_a_bad_edit_is_refused_and_harms_nothing_that_runs(world: World, spec: d
     for word in words:
         assert word in condition["message"]
     assert world.condition("Ready")["reason"] == reason
-    after = {key: item for key, item in world.api.objects.items() if key[0] not in ("PacsArchive", "Event")}
+    after = {key: item for key, item in world.api.objects.items() if key[0] not in ours}
     assert after == before
 
 

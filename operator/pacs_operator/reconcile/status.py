@@ -11,6 +11,7 @@ from pacs_operator.domain.status import (
     MAX_LISTED_PEERS,
     MAX_PEER_MESSAGE,
     ArchiveStatus,
+    ConformanceStatus,
     Effective,
     Endpoints,
     PeersStatus,
@@ -213,7 +214,7 @@ def _conformance(run: Pass) -> None:
         run.set(kind, "Unknown", *why)
         return
     age = run.now - parse_time(last.time)
-    if last.config_hash != run.config_hash and not run.waiting:
+    if not _attacked_this(run, last):
         run.set(kind, "Unknown", "NotProbed", f"Run {last.run} attacked an earlier configuration")
     elif last.outcome == "Failed":
         failed = [check.check for check in last.checks if check.outcome == "Failed"]
@@ -227,6 +228,11 @@ def _conformance(run: Pass) -> None:
         run.set(kind, "True", "Passed", f"Run {last.run}: {len(last.checks)} checks passed")
 
 
+def _attacked_this(run: Pass, last: ConformanceStatus) -> bool:
+    """Tell whether a run attacked what runs now: while a change waits, what runs is what was attacked last."""
+    return last.config_hash == run.config_hash or bool(run.waiting)
+
+
 def _isolation(run: Pass) -> None:
     kind, last = ConditionType.NETWORK_ISOLATED, run.status.conformance
     checks = {check.check: check for check in (last.checks if last else []) if check.check in set(NETWORK_CHECKS)}
@@ -236,7 +242,7 @@ def _isolation(run: Pass) -> None:
     elif any(check.outcome == "Failed" for check in checks.values()):
         failed = sorted(name for name, check in checks.items() if check.outcome == "Failed")
         run.set(kind, "False", "Reachable", f"Reached from the wrong zone: {', '.join(failed)}")
-    elif last is None or run.archive is None or last.config_hash != run.config_hash:
+    elif last is None or run.archive is None or not _attacked_this(run, last):
         run.set(kind, "Unknown", "NotProbed", "No run has attacked this configuration yet")
     elif run.now - parse_time(last.time) > freshness(run.archive.spec.conformance, run.now):
         run.set(kind, "Unknown", "Stale", f"Last attacked at {last.time}")
@@ -313,12 +319,19 @@ def tell(run: Pass, before: ArchiveStatus) -> None:
         if old is not None and (old.status, old.reason) == (condition.status, condition.reason):
             continue
         good = (condition.status == "True") != (condition.type in _BAD_WHEN_TRUE)
-        if good and (old is None or old.status == "Unknown") and condition.type is not ConditionType.READY:
-            continue  # a promise kept from the start is no news
+        if good and condition.type is not ConditionType.READY and (old is None or old.status == "Unknown"):
+            continue  # kept from the start: no news
+        if not good and _growing(run) and (old is None or old.status != "True"):
+            continue  # not yet there while it is being built
         kind: Literal["Normal", "Warning"] = "Normal" if good else "Warning"
         run.notices.append(Notice(kind, f"{condition.type.value}{condition.reason}", condition.message))
     for notice in run.notices:
         post(run.ports.kube, _reference(run.live), notice, run.now)
+
+
+def _growing(run: Pass) -> bool:
+    busy = run.conditions.get(ConditionType.RECONCILING)
+    return not run.vault_error and busy is not None and busy.reason == "Progressing"
 
 
 def _reference(live: Manifest) -> Manifest:

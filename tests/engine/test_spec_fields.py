@@ -1,0 +1,129 @@
+"""Every field of a PacsArchive's spec changes something, or is listed here with the reason why it need not."""
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from pacs_operator import render
+from pacs_operator.domain.archive import Archive, ArchiveSpec
+from pacs_operator.domain.catalog import Images, Release
+from pacs_operator.domain.facts import Desired, VaultSettings
+from pacs_operator.reconcile.peers import live_peers
+from tests.engine.world import SETTINGS, archive_manifest
+
+#: Field -> a value that differs from the base, as a person would write it.
+CHANGES: dict[str, Any] = {
+    "dicom.aeTitle": "OTHER",
+    "storage.sizeGi": 21,
+    "storage.storageClassName": "fast",
+    "database.sizeGi": 6,
+    "database.storageClassName": "fast",
+    "gate.service.type": "LoadBalancer",
+    "gate.service.nodePort": 30763,
+    "gate.service.loadBalancerClass": "example.org/lb",
+    "gate.service.annotations": {"example.org/a": "b"},
+    "gate.replicas": 3,
+    "gate.maxAssociations": 65,
+    "scheduling.nodeSelector": {"disk": "fast"},
+    "scheduling.tolerations.key": [{"key": "a", "operator": "Exists"}],
+    "scheduling.tolerations.operator": [{"key": "a", "operator": "Exists", "effect": "NoSchedule"}],
+    "scheduling.tolerations.value": [{"key": "a", "value": "b"}],
+    "scheduling.tolerations.effect": [{"key": "a", "operator": "Exists", "effect": "NoExecute"}],
+    "scheduling.priorityClassName": "high",
+    "scheduling.imagePullSecrets": ["pull"],
+    **{
+        f"scheduling.{component}.{field}": value
+        for component in ("gate", "orthanc", "database")
+        for field, value in (("cpuMilli", 777), ("memoryMi", 3333))
+    },
+}
+
+#: What is not rendered, and where it has its effect instead.
+ELSEWHERE = {
+    "suspend": "stops the pass: test_workloads",
+    "release.catalog": "chooses the release, which is rendered: test_workloads",
+    "release.version": "chooses the release, which is rendered: test_workloads",
+    "bootstrap.mode": "decides about the lineage, which is rendered: test_zones",
+    "bootstrap.lineageID": "decides about the lineage, which is rendered: test_zones",
+    "vault.address": "becomes Desired.vault, which is rendered: below",
+    "vault.caPem": "becomes Desired.vault, which is rendered: below",
+    "vault.authPath": "becomes Desired.vault, which is rendered: below",
+    "vault.audience": "becomes Desired.vault, which is rendered: below",
+    "vault.cidrs": "becomes Desired.vault, which is rendered: below",
+    "peers.namespaceSelector.matchLabels": "decides who is accepted: test_acceptance, test_peers",
+    "peers.allowedCIDRs": "decides who is accepted: test_acceptance",
+    "peers.maxRights": "decides who is accepted: test_acceptance",
+    "conformance.schedule": "decides when a run is due: test_conformance",
+    "conformance.timeZone": "decides when a run is due: test_conformance",
+    "conformance.suspend": "decides when a run is due: test_conformance",
+    "database.mode": "one value so far",
+    "encryption.mode": "one value so far",
+    "encryption.reason": "is shown in status.effective.encryption",
+    "deletionPolicy": "one value so far",
+}
+
+
+def fields(model: type[BaseModel], path: str = "") -> set[str]:
+    model.model_rebuild(force=True)  # names of models defined further down are resolved
+    found = set()
+    for name, field in model.model_fields.items():
+        key = f"{path}{field.alias or name}"
+        below = [part for part in _parts(field.annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+        found |= fields(below[0], f"{key}.") if below else {key}
+    return found
+
+
+def _parts(annotation: Any) -> list[Any]:
+    inside = getattr(annotation, "__args__", ())
+    return [annotation, *(part for arg in inside for part in _parts(arg))]
+
+
+def desired(spec: dict[str, Any], vault: VaultSettings = SETTINGS.vault) -> Desired:
+    images = Images(**dict.fromkeys(("archive", "gate", "database", "tools"), "r.example/x@sha256:" + "1" * 64))
+    archive = Archive(name="radiology", uid="u", generation=1, spec=ArchiveSpec.model_validate(spec))
+    release = Release(version="1", images=images)
+    return Desired(archive, "0" * 32, release, vault, SETTINGS.cluster, live_peers("radiology", []))
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    spec = archive_manifest()["spec"]
+    node, parts = spec, path.split(".")
+    if parts[:2] == ["scheduling", "tolerations"]:
+        parts = parts[:2]
+    for part in parts[:-1]:
+        node = node.setdefault(part, {})
+    node[parts[-1]] = value
+    if path == "gate.service.loadBalancerClass":
+        node["type"] = "LoadBalancer"
+    return spec
+
+
+def test_every_field_is_listed_once():
+    assert fields(ArchiveSpec) == CHANGES.keys() | ELSEWHERE.keys()
+    assert not CHANGES.keys() & ELSEWHERE.keys()
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_the_field_changes_what_is_rendered(path: str):
+    base = archive_manifest()["spec"]
+    if path == "gate.service.loadBalancerClass":
+        base["gate"]["service"]["type"] = "LoadBalancer"
+    assert render.render_archive(desired(changed(path, CHANGES[path]))) != render.render_archive(desired(base))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("address", "https://other:8200"),
+        ("ca_pem", "OTHER"),
+        ("auth_path", "other"),
+        ("audience", "other"),
+        ("cidrs", ("198.18.0.99/32",)),
+        ("port", 8201),
+    ],
+)
+def test_vaults_settings_change_what_is_rendered(field: str, value: Any):
+    spec = archive_manifest()["spec"]
+    other = VaultSettings(**{**SETTINGS.vault.__dict__, field: value})
+    assert render.render_archive(desired(spec, other)) != render.render_archive(desired(spec))
