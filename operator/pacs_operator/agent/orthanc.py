@@ -20,6 +20,7 @@ from pacs_operator.domain.names import PROBE_PATIENT_PREFIX
 
 T = TypeVar("T")
 SERVER_LEAF = "dicom-server"
+_REFUSED = ("refusedDuplicates", "refusedReserved", "refusedOther")  # as the archive plugin groups its refusals
 
 
 class OrthancNeighbour:
@@ -160,18 +161,17 @@ class OrthancNeighbour:
 
 
 def _sum_up(peer_id: str, counts: list[dict[str, Any]]) -> PeerActivity:
-    """Add up a peer's titles; the newest store counts."""
+    """Add up a peer's titles; the newest store and the newest refusal count."""
     stores = [str(count["lastStore"]) for count in counts if count.get("lastStore")]
-    refused = [
-        (reason, int(count.get(key, 0)))
-        for count in counts
-        for key, reason in (("refusedDuplicates", "DuplicateInstance"), ("refusedReserved", "ReservedIdentifier"))
+    refusals = [
+        (str(count["lastRefusal"]), str(count["lastRefusalReason"])) for count in counts if "lastRefusal" in count
     ]
-    reasons = {reason for reason, number in refused if number}
+    last_rejection, reason = max(refusals, default=(None, None))
     return PeerActivity(
         id=peer_id,
         last_store=max(stores, default=None),
         stores=sum(int(count.get("stores", 0)) for count in counts),
-        rejections=sum(number for _, number in refused),
-        last_rejection_reason=next(iter(reasons)) if len(reasons) == 1 else None,
+        last_rejection=last_rejection,
+        last_rejection_reason=reason,
+        rejections=sum(int(count.get(group, 0)) for count in counts for group in _REFUSED),
     )
