@@ -1,0 +1,1 @@
+"""What the product costs, measured; each file is a command of its own (``python benchmarks/NAME.py --help``)."""
