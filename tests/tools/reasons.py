@@ -83,29 +83,36 @@ class _Reader:
         """Return the texts that an expression can be; none for what carries a reason from elsewhere."""
         if isinstance(node, ast.Constant):
             return [node.value] if isinstance(node.value, str) else []
-        if isinstance(node, ast.IfExp):
-            return [*self._values(node.body), *self._values(node.orelse)]
-        if isinstance(node, ast.BoolOp):
-            return [value for each in node.values for value in self._values(each)]
-        if isinstance(node, ast.Call) and _called(node.func) in _CARRIERS:
+        if self._carried(node):
             return []
-        if isinstance(node, ast.Starred):
-            return self._values(node.value)
-        if isinstance(node, ast.Tuple):  # (reason, message), to be unpacked
-            return self._values(node.elts[0])
-        if isinstance(node, ast.Attribute) and node.attr in _CARRIERS:
-            return []
-        if isinstance(node, ast.JoinedStr):  # "<condition><reason>" of an event: both are collected where they are set
-            return []
+        parts = self._parts(node)
+        if not parts:
+            raise UnseenReasonError(f"{self._name}:{node.lineno}: cannot see which reason {ast.unparse(node)} is")
+        return [value for part in parts for value in self._values(part)]
+
+    def _carried(self, node: ast.expr) -> bool:
+        """Tell whether a reason comes from where it is collected itself."""
         if isinstance(node, ast.Name):
             function = self._function(node)
-            if function is not None and function.name in _COLLECTED_AT_CALLS:
-                return []
-            if assigned := list(self._assigned(node)):
-                return [value for each in assigned for value in self._values(each)]
-            if handed_in := list(self._handed_in(node)):
-                return [value for each in handed_in for value in self._values(each)]
-        raise UnseenReasonError(f"{self._name}:{node.lineno}: cannot see which reason {ast.unparse(node)} is")
+            return function is not None and function.name in _COLLECTED_AT_CALLS
+        # An event's "<condition><reason>" is a formatted text: both are collected where they are set.
+        carrier = node.func if isinstance(node, ast.Call) else node
+        return isinstance(node, ast.JoinedStr) or (isinstance(carrier, ast.Attribute) and carrier.attr in _CARRIERS)
+
+    def _parts(self, node: ast.expr) -> list[ast.expr]:
+        """Return the expressions that this one can come to."""
+        match node:
+            case ast.IfExp():
+                return [node.body, node.orelse]
+            case ast.BoolOp():
+                return node.values
+            case ast.Starred():
+                return [node.value]
+            case ast.Tuple():  # (reason, message), to be unpacked
+                return node.elts[:1]
+            case ast.Name():
+                return list(self._assigned(node)) or list(self._handed_in(node))
+        return []
 
     def _function(self, node: ast.AST) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
         while (node := self._parents.get(node)) is not None:  # type: ignore[assignment]

@@ -55,7 +55,7 @@ def test_an_entry_names_the_conditions_it_stands_in() -> None:
 def test_an_entry_says_what_goes_on_what_to_do_and_where_to_look() -> None:
     for reason, text in entries().items():
         assert [part for part in PARTS if part in text] == list(PARTS), reason
-        assert all(len(rest.strip()) > 5 for rest in re.split("|".join(map(re.escape, PARTS)), text)), reason
+        assert all(len(rest.strip()) > 4 for rest in re.split("|".join(map(re.escape, PARTS)), text)), reason
 
 
 def test_every_condition_is_named() -> None:
