@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -44,7 +44,7 @@ async def revision(agent: Agent) -> str | None:
     return (await agent.status()).peers_revision
 
 
-def has_revision(agent: Agent, wanted: str) -> object:
+def has_revision(agent: Agent, wanted: str) -> Callable[[], Awaitable[bool]]:
     async def look() -> bool:
         return await revision(agent) == wanted
 

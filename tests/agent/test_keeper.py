@@ -89,9 +89,10 @@ async def test_key_types(surroundings: Surroundings, clock: FakeClock, vault: Lo
     leaves = [leaf("one", CaName.PEERS, "a.example"), leaf("two", CaName.PEERS, "a.example", key_type="RSA")]
     pod = Pod(surroundings, clock, vault, leaves=leaves, control_leaf=None)
     await pod.keeper.obtain_all()
-    one, two = (pod.keeper.leaves[name].credential.key for name in ("one", "two"))
-    assert isinstance(one, ec.EllipticCurvePrivateKey) and one.curve.name == "secp256r1"
-    assert isinstance(two, rsa.RSAPrivateKey) and two.key_size == 3072
+    one, two = (pod.keeper.leaves[name].credential for name in ("one", "two"))
+    assert one and two
+    assert isinstance(one.key, ec.EllipticCurvePrivateKey) and one.key.curve.name == "secp256r1"
+    assert isinstance(two.key, rsa.RSAPrivateKey) and two.key.key_size == 3072
 
 
 async def test_a_folder_on_disk_is_refused_before_any_key_is_made(
@@ -253,7 +254,7 @@ async def test_revocations_arrive_within_the_hour_and_older_lists_are_not_taken(
         crl = x509.load_pem_x509_crl(surroundings.crl(CaName.PEERS).read_bytes())
         assert crl.get_revoked_certificate_by_serial_number(4711) is not None
         assert any(CaName.PEERS in change.crls for change in pod.changes)
-        vault.authorities[CaName.PEERS].crl = lambda: stale  # type: ignore[method-assign]
+        vault.authorities[CaName.PEERS].crl = lambda: stale
         await clock.advance(3600)
         assert pod.context.problems.standing()["trust/peers"] == "CertificateMismatch"
         crl = x509.load_pem_x509_crl(surroundings.crl(CaName.PEERS).read_bytes())
@@ -266,7 +267,7 @@ async def test_a_list_signed_by_somebody_else_is_not_taken(
     await pod.keeper.obtain_all()
     good = surroundings.crl(CaName.PEERS).read_bytes()
     async with pod.running():
-        vault.authorities[CaName.PEERS].crl = vault.authorities[CaName.CONTROL].crl  # type: ignore[method-assign]
+        vault.authorities[CaName.PEERS].crl = vault.authorities[CaName.CONTROL].crl
         await clock.advance(3700)
         assert pod.context.problems.standing() == {"trust/peers": "CertificateMismatch"}
     assert surroundings.crl(CaName.PEERS).read_bytes() == good

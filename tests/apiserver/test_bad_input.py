@@ -13,7 +13,7 @@ PLURALS = {"PacsArchive": "pacsarchives", "DicomPeer": "dicompeers", "PacsCatalo
 def put(api: CustomObjectsApi, body: dict[str, Any]) -> None:
     """Create as a dry run with strict fields, as kubectl does."""
     plural = PLURALS[body["kind"]]
-    flags = {"dry_run": "All", "field_validation": "Strict"}
+    flags: dict[str, Any] = {"dry_run": "All", "field_validation": "Strict"}
     if body["kind"] == "DicomPeer":
         api.create_namespaced_custom_object("pacs-operator.io", "v1alpha1", "default", plural, body, **flags)
     else:
@@ -35,7 +35,7 @@ def refusal(api: CustomObjectsApi, body: dict[str, Any]) -> str:
     with pytest.raises(ApiException) as caught:
         put(api, body)
     assert caught.value.status in (400, 422), caught.value
-    return str(json.loads(caught.value.body)["message"])
+    return str(json.loads(caught.value.body or "{}")["message"])
 
 
 def test_the_examples_are_accepted(crds: CustomObjectsApi, archive: dict, peer: dict) -> None:
@@ -152,7 +152,7 @@ def test_image_by_tag(crds: CustomObjectsApi) -> None:
 )
 def test_immutable_fields(crds: CustomObjectsApi, archive: dict, path: str, value: Any, words: list[str]) -> None:
     where = ("pacs-operator.io", "v1alpha1", "pacsarchives")
-    created = crds.create_cluster_custom_object(*where, archive)
+    created: Any = crds.create_cluster_custom_object(*where, archive)
     try:
         with pytest.raises(ApiException) as caught:
             crds.replace_cluster_custom_object(*where, "radiology", changed(created, path, value), dry_run="All")

@@ -61,7 +61,7 @@ def installed(
     subprocess.run([*kubectl, "apply", "--server-side", "-f", "-"], input=manifests, text=True, check=True)
     core = client.CoreV1Api(as_user(api, OPERATOR))
     core.create_namespace(namespace("radiology-edge"))
-    client.CoreV1Api(api).create_namespaced_service_account("radiology-edge", {"metadata": {"name": "gate"}})
+    client.CoreV1Api(api).create_namespaced_service_account("radiology-edge", SERVICE_ACCOUNT)
     on_call = ["create", "clusterrolebinding", "oncall", "--clusterrole=cluster-admin", "--group=pacs-break-glass"]
     subprocess.run([*kubectl, *on_call], check=True)
     yield api
@@ -75,7 +75,7 @@ def as_user(api: client.ApiClient, user: str, group: str = "system:authenticated
     return other
 
 
-def namespace(name: str, **labels: str) -> dict[str, Any]:
+def namespace(name: str, **labels: str) -> Any:
     ours = {
         "pacs-operator.io/zone": "edge",
         "pacs-operator.io/lineage": "0" * 32,
@@ -84,7 +84,8 @@ def namespace(name: str, **labels: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "labels": labels or ours}}
 
 
-POD = {
+SERVICE_ACCOUNT: Any = {"metadata": {"name": "gate"}}
+POD: Any = {
     "metadata": {"name": "stranger"},
     "spec": {"serviceAccountName": "default", "containers": [{"name": "c", "image": "x", "resources": {}}]},
 }
@@ -124,7 +125,7 @@ def test_a_stranger_cannot_run_pods_in_a_zone(installed: client.ApiClient) -> No
 )
 def test_workloads_in_a_zone_are_the_operators(installed: client.ApiClient, kind: str, create: Any) -> None:
     wait_for_policies(installed)
-    template = {
+    template: Any = {
         "metadata": {"labels": {"a": "b"}},
         "spec": {"restartPolicy": "Always", "containers": [{"name": "c", "image": "x"}]},
     }
@@ -144,12 +145,14 @@ def test_workloads_in_a_zone_are_the_operators(installed: client.ApiClient, kind
 def test_nobody_else_gets_a_zones_token(installed: client.ApiClient) -> None:
     """Whoever holds such a token logs in to Vault as the gate."""
     wait_for_policies(installed)
-    order = ("gate", "radiology-edge", {"spec": {"audiences": ["vault"]}})
+    order: Any = ("gate", "radiology-edge", {"spec": {"audiences": ["vault"]}})
     with pytest.raises(ApiException) as caught:
         client.CoreV1Api(installed).create_namespaced_service_account_token(*order)
     assert "belong to pacs-operator" in str(caught.value.body)
     on_call = client.CoreV1Api(as_user(installed, "oncall", "pacs-break-glass"))
-    assert on_call.create_namespaced_service_account_token(*order).status.token
+    granted = on_call.create_namespaced_service_account_token(*order).status
+    assert granted
+    assert granted.token
 
 
 def test_retained_data_are_not_deleted_by_a_slip(installed: client.ApiClient) -> None:
@@ -191,8 +194,9 @@ def test_the_operator_can_do_what_it_declares_and_no_more(installed: client.ApiC
 
     def allowed(verb: str, group: str, resource: str, namespace: str = "radiology-data") -> bool:
         attributes = {"verb": verb, "group": group, "resource": resource, "namespace": namespace}
-        review = {"spec": {"user": OPERATOR, "resourceAttributes": attributes}}
-        return bool(reviews.create_subject_access_review(review).status.allowed)
+        review: Any = {"spec": {"user": OPERATOR, "resourceAttributes": attributes}}
+        status = reviews.create_subject_access_review(review).status
+        return status is not None and status.allowed
 
     for group, resource, verbs in rbac_rules(operator_namespace=False):
         assert all(allowed(verb, group, resource) for verb in verbs), resource

@@ -30,12 +30,11 @@ def until(what: str, condition: Callable[[], Any], seconds: float = 60, every: f
     """Wait until a condition holds and return its value; on time-out say what did not happen."""
     deadline = time.monotonic() + seconds
     while True:
+        last: AssertionError | None = None
         try:
             value = condition()
         except AssertionError as error:
             value, last = None, error
-        else:
-            last = None
         if value:
             return value
         if time.monotonic() > deadline:

@@ -1,5 +1,7 @@
 """Which peers are accepted: each rule with its message, and who wins when two want the same."""
 
+from typing import Any
+
 import pytest
 
 from pacs_operator.domain.acceptance import MAX_PEERS, Claim, Decision, decide
@@ -18,7 +20,7 @@ def archive(**spec: object) -> Archive:
     )
 
 
-def claim(name: str, created: str = "2026-01-01T00:00:00Z", uid: str = "1", **changes: object) -> Claim:
+def claim(name: str, created: str = "2026-01-01T00:00:00Z", uid: str = "1", **changes: Any) -> Claim:
     manifest = peer_manifest(name, **changes)
     namespace = manifest["metadata"]["namespace"]
     try:

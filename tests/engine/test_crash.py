@@ -43,6 +43,7 @@ def delete(world: World) -> None:
 
 
 def adopt(world: World) -> None:
+    settle_first(world)
     world.api.remove(ARCHIVE_KEY)
     world.settle()
     world.api.put(archive_manifest(bootstrap={"mode": "Adopt", "lineageID": world.drawn[0]}))
@@ -53,7 +54,7 @@ SCENARIOS: dict[str, tuple[Scenario, Scenario]] = {
     "peer change": (settle_first, change_peers),
     "spec change": (settle_first, change_spec),
     "deletion": (settle_first, delete),
-    "adoption": (lambda world: (settle_first(world), adopt(world)), lambda world: None),
+    "adoption": (adopt, lambda world: None),
 }
 
 

@@ -4,7 +4,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pacs_operator import render
 from pacs_operator.domain.errors import ConflictError
 from pacs_operator.kube.apply import in_apply_order
 from pacs_operator.kube.crds import CrdTooOldError, check_crds
@@ -12,7 +11,7 @@ from pacs_operator.kube.diff import compare, show, smaller
 from pacs_operator.kube.errors import ApiUnreachableError
 from pacs_operator.kube.inventory import APPLY_ORDER, INVENTORY, kind_of, rbac_rules
 from pacs_operator.kube.lease import Lease, LeaseName
-from pacs_operator.kube.port import KubePort
+from pacs_operator.kube.port import Manifest
 from tests.engine.simapi import ACTION, SimulatedApi, WriteLog
 from tests.engine.world import World, archive_manifest
 
@@ -87,7 +86,7 @@ def test_ports_are_matched_by_their_keys():
         "spec": {"ports": [{"port": 2762, "name": "dicom-tls"}]},
     }
     key = 'k:{"port":2762,"protocol":"TCP"}'
-    owned = {"f:spec": {"f:ports": {key: {".": {}, "f:name": {}, "f:port": {}, "f:nodePort": {}}}}}
+    owned: Manifest = {"f:spec": {"f:ports": {key: {".": {}, "f:name": {}, "f:port": {}, "f:nodePort": {}}}}}
     live = {
         **service,
         "metadata": {
@@ -121,7 +120,6 @@ def test_every_rendered_kind_is_in_the_inventory_and_in_order():
     assert ranked == sorted(ranked, key=APPLY_ORDER.index)
     with pytest.raises(KeyError):
         in_apply_order([{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}])
-    assert render.render_archive
 
 
 def test_the_inventory_asks_for_no_more_than_is_used():
@@ -208,7 +206,7 @@ def crd(plural: str, revision: str | None) -> dict:
 
 @pytest.mark.parametrize("revision", ["0", None, "old"])
 def test_older_crds_are_refused_by_name(revision: str | None):
-    api: KubePort = SimulatedApi(WriteLog())
+    api = SimulatedApi(WriteLog())
     for plural in ("pacsarchives", "dicompeers", "pacscatalogs"):
         api.put(crd(plural, "1"))
     check_crds(api)

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from itertools import pairwise
 from random import Random
+from typing import Any
 
 from pacs_operator.reconcile.queue import Pace, WorkQueue
 
@@ -47,7 +48,7 @@ class FakeClock:
 
 
 class Bench:
-    def __init__(self, act: Callable[["Bench", str], Awaitable[float | None]], **pace: float) -> None:
+    def __init__(self, act: Callable[["Bench", str], Awaitable[float | None]], **pace: Any) -> None:
         self.clock = FakeClock()
         self.started: list[tuple[str, float]] = []
         self.inside: Counter[str] = Counter()
@@ -72,7 +73,7 @@ class Bench:
         finally:
             self.inside[key] -= 1
 
-    async def run(self, seconds: float, during: Callable[[], Awaitable[None]] | None = None) -> None:
+    async def run(self, seconds: float, during: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
         stop = asyncio.Event()
         task = asyncio.create_task(self.queue.run(stop))
         extra = asyncio.create_task(during()) if during else None
@@ -210,7 +211,7 @@ async def test_the_full_pass_finds_what_no_event_told_and_forgets_what_is_gone()
 
 async def test_a_full_pass_that_fails_is_repeated_soon():
     bench = Bench(quick, full_pass=1000, backoff_first=1)
-    answers = iter([RuntimeError(), ["a"]])
+    answers: Iterator[Exception | list[str]] = iter([RuntimeError(), ["a"]])
 
     async def keys() -> list[str]:
         answer = next(answers, ["a"])

@@ -7,8 +7,8 @@ def ready_world(**spec: object) -> World:
     world = World()
     world.api.put(archive_manifest(**spec))
     world.api.put(peer_manifest("ct1"))
-    world.operator_process = world.operator()
-    world.settle(world.operator_process)
+    world.process = world.operator()
+    world.settle(world.process)
     assert world.condition("Ready")["status"] == "True", list(world.reasons())
     return world
 
@@ -49,7 +49,7 @@ def test_the_first_status_write_says_reconciling_with_the_generation():
 def test_a_settled_archive_costs_no_write_in_the_same_process_or_the_next():
     world = ready_world()
     before = len(world.log.entries)
-    world.operator_process.reconcile(ARCHIVE)
+    world.process.reconcile(ARCHIVE)
     fresh = world.operator()
     fresh.reconcile(ARCHIVE)
     world.advance(300)

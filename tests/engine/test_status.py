@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from pacs_operator.domain.status import ArchiveStatus, PeerStatus
 from tests.engine.world import ARCHIVE, START, World, archive_manifest, peer_manifest
@@ -122,7 +123,7 @@ def model_properties(schema: dict[str, Any], root: dict[str, Any], path: str = "
 
 
 @pytest.mark.parametrize(("crd", "model"), [("pacsarchives", ArchiveStatus), ("dicompeers", PeerStatus)])
-def test_status_model_and_crd_have_the_same_fields(crd: str, model: type):
+def test_status_model_and_crd_have_the_same_fields(crd: str, model: type[BaseModel]):
     document = yaml.safe_load((CRDS / f"{crd}.yaml").read_text())
     schema = document["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]
     ours = model.model_json_schema(by_alias=True)

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, ClassVar
 
 from pacs_operator import render
@@ -149,14 +150,14 @@ class RecordingVault:
         self._check()
         gone = sorted(key for key in self.peer_roles if key[0] == lineage_id and key[1] not in keep)
         for key in gone:
-            self.log.around(f"vault delete {key[1]}", lambda key=key: self.peer_roles.pop(key))
+            self.log.around(f"vault delete {key[1]}", partial(self.peer_roles.pop, key))
         return Changes(deleted=tuple(key[1] for key in gone))
 
     def delete_archive_roles(self, archive_name: str, lineage_id: str) -> Changes:
         self._check()
         gone = sorted(path for path in self.paths if path.startswith((f"auth/{archive_name}/", f"role/{lineage_id}/")))
         for path in gone:
-            self.log.around(f"vault delete {path}", lambda path=path: self.paths.discard(path))
+            self.log.around(f"vault delete {path}", partial(self.paths.discard, path))
         return Changes(deleted=tuple(gone))
 
     def status_client_credentials(self, lineage_id: str) -> ClientCredentials:
@@ -211,6 +212,7 @@ class World:
     def __init__(self, first_draw: int = 1) -> None:
         self.first_draw = first_draw
         self.renderer: Renderer = RememberedRender()
+        self.process: ArchiveReconciler  # the one that runs, where a test wants one that goes on
         self.log = WriteLog()
         self.api = SimulatedApi(self.log)
         self.vault = RecordingVault(self.log)

@@ -12,7 +12,7 @@ from typing import Any
 import requests
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
 
 from .conftest import Image, free_port, wait_for
@@ -80,7 +80,7 @@ def instance(uid: str, *, patient: str = "P1", pixels: bytes = b"\1\2" * 8, stud
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = CTImageStorage
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = uid
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = UID(uid)
     dataset.PatientID, dataset.PatientName = patient, "Surname^Given"
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, f"{study}.1"
     dataset.Modality, dataset.Rows, dataset.Columns = "CT", 2, 4

@@ -268,6 +268,7 @@ def test_storage_commitment_reads_the_disk(image: Callable[[str], Image], tmp_pa
         return 0x0000, None
 
     listener = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, report)])
+    assert listener
     peer = {"AET": "CT1", "Host": "127.0.0.1", "Port": port, "AllowStorageCommitment": True}
     for folder in (tmp_path.parent, tmp_path):
         folder.chmod(0o755)

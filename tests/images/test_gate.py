@@ -45,7 +45,7 @@ def supervises(master: int) -> bool:
     process = Path(f"/proc/{master}")
     caught = re.search(r"SigCgt:\s+(\w+)", (process / "status").read_text())
     again = b"HAPROXY_MWORKER_WAIT_ONLY" in (process / "environ").read_bytes()
-    return again and bool(caught) and bool(int(caught[1], 16) & 1 << signal.SIGUSR1 - 1)
+    return again and caught is not None and bool(int(caught[1], 16) & 1 << signal.SIGUSR1 - 1)
 
 
 def connect(port: int) -> socket.socket | None:
