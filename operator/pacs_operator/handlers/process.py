@@ -19,6 +19,7 @@ from pacs_operator.handlers.watch import Wakeup, register
 from pacs_operator.kube.lease import RENEW_SECONDS, Lease
 from pacs_operator.reconcile.archive import ArchiveReconciler
 from pacs_operator.reconcile.metrics import Metrics, QueueNumbers
+from pacs_operator.reconcile.peermetrics import PeerMetrics
 from pacs_operator.reconcile.queue import LoopClock, Pace, WorkQueue
 
 HEARTBEAT_KEY = "/heartbeat"  # no archive has a slash in its name
@@ -71,6 +72,7 @@ class Operator:
         self._registry.register(
             QueueNumbers(lambda: queue.depth, lambda: queue.oldest_age, self._reconciler.certificate_ends)
         )
+        self._registry.register(PeerMetrics(self._reconciler.peer_numbers))
         start_http_server(metrics_port, registry=self._registry)
         queue.mark(HEARTBEAT_KEY)
         tasks = [

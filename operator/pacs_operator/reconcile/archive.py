@@ -15,6 +15,7 @@ from pacs_operator.kube.inventory import ARCHIVE
 from pacs_operator.kube.port import Manifest, metadata
 from pacs_operator.reconcile import agents, conformance, deletion, observe, peers, provision, status, workloads, zones
 from pacs_operator.reconcile.context import Memory, Outcome, Pass, Ports, Settings
+from pacs_operator.reconcile.peermetrics import PeerNumbers, numbers
 
 FULL_PASS_SECONDS = 300.0
 STALLED_SECONDS = 60.0  # what only a person can change may be changed where no event tells (a StorageClass)
@@ -38,6 +39,7 @@ class ArchiveReconciler:
         self._ports, self._settings = ports, settings
         self._memory: dict[str, Memory] = {}
         self._ends: dict[str, dict[str, float]] = {}  # archive -> component -> end of its first certificate to end
+        self._peers: dict[str, PeerNumbers] = {}
 
     def names(self) -> list[str]:
         """Return the names of all archives, for the periodic full pass."""
@@ -50,6 +52,10 @@ class ArchiveReconciler:
             for component, end in archive.items():
                 ends[component] = min(end, ends.get(component, end))
         return ends
+
+    def peer_numbers(self) -> dict[str, PeerNumbers]:
+        """Return what the agents last told of each archive's peers."""
+        return dict(self._peers)
 
     def reconcile(self, name: str) -> Outcome:
         """Bring one archive a step closer to its spec.
@@ -82,11 +88,13 @@ class ArchiveReconciler:
             return _suspended(run)
         outcome = _work(run)
         self._ends[name] = agents.ends_by_component(run.status.certificates)
+        self._peers[name] = numbers(run)
         return outcome
 
     def _gone(self, name: str, now: datetime) -> Outcome:
         self._memory.pop(name, None)
         self._ends.pop(name, None)
+        self._peers.pop(name, None)
         claims = observe.read_claims(self._ports.kube, name)
         decisions = decide(None, [claim for _, claim in claims], set(), name)
         objects = {claim.key: live for live, claim in claims}

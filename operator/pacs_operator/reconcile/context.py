@@ -63,6 +63,7 @@ class Memory:
     vault_checked: datetime | None = None
     roles_checked: datetime | None = None
     peer_roles: dict[str, str] = field(default_factory=dict)
+    presented_at: dict[str, datetime] = field(default_factory=dict)  # by peer: when its notAfter last changed in status
     agents_asked: datetime | None = None
     agents: dict[str, tuple[Component, AgentStatus]] = field(default_factory=dict)  # by pod uid
     agent_errors: dict[str, PacsError] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Prometheus metrics; labels are bounded, never names of resources."""
+"""Prometheus metrics of the reconcile; labels are bounded, never names of resources (but see `peermetrics`)."""
 
 from collections.abc import Callable, Iterator
 

@@ -129,29 +129,36 @@ def _peers(run: Pass) -> PeersStatus:
             message=None if decision.accepted else decision.message[:MAX_PEER_MESSAGE],
             dns_name=peer.spec.certificate.dns_name if peer else None,
         )
-        summaries.append(_coarsely(summary, before.get(key), seen.get(key), run.now))
+        summaries.append(_coarsely(summary, before.get(key), seen.get(key), run))
     accepted = sum(decision.accepted for decision in run.decisions)
     return PeersStatus(accepted=accepted, refused=len(run.decisions) - accepted, listed=summaries)
 
 
-def _coarsely(
-    summary: PeerSummary, before: PeerSummary | None, seen: PeerActivity | None, now: datetime
-) -> PeerSummary:
+def _coarsely(summary: PeerSummary, before: PeerSummary | None, seen: PeerActivity | None, run: Pass) -> PeerSummary:
     """Take a newer time over only when the one that stands there is 15 minutes old; metrics tell the rest."""
     old_store, old_rejection = (before.last_store, before.last_rejection) if before else (None, None)
     update: dict[str, str | None] = {
         "last_store": old_store,
         "last_rejection": old_rejection,
         "last_rejection_reason": before.last_rejection_reason if before else None,
-        "presented_not_after": (seen.presented_not_after if seen else None)
-        or (before.presented_not_after if before else None),
+        "presented_not_after": _presented(summary.id, before, seen, run),
     }
-    if seen and seen.last_store and _old(old_store, now):
+    if seen and seen.last_store and _old(old_store, run.now):
         update["last_store"] = max(seen.last_store, old_store or "")
-    if seen and seen.last_rejection and _old(old_rejection, now) and seen.last_rejection > (old_rejection or ""):
+    if seen and seen.last_rejection and _old(old_rejection, run.now) and seen.last_rejection > (old_rejection or ""):
         update["last_rejection"] = seen.last_rejection
         update["last_rejection_reason"] = seen.last_rejection_reason
     return summary.model_copy(update=update)
+
+
+def _presented(key: str, before: PeerSummary | None, seen: PeerActivity | None, run: Pass) -> str | None:
+    """Take another end over at most every 15 minutes: devices that share a name may have two certificates."""
+    old, new = before.presented_not_after if before else None, seen.presented_not_after if seen else None
+    changed = run.memory.presented_at.get(key)
+    if new is None or new == old or (old and changed and run.now - changed < COARSE):
+        return old
+    run.memory.presented_at[key] = run.now
+    return new
 
 
 def _old(stamp: str | None, now: datetime) -> bool:
