@@ -6,7 +6,6 @@ Server-side apply with field ownership, resourceVersions and generations, finali
 
 import copy
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,17 @@ from pacs_operator.domain.errors import ConflictError, NotFoundError
 from pacs_operator.kube.errors import AlreadyExistsError, ApiInvalidError
 from pacs_operator.kube.inventory import Kind, kind_of
 from pacs_operator.kube.port import Manifest
+from tests.engine.ownership import (
+    content_of,
+    fields_of,
+    leaves_of,
+    merge,
+    merge_patch,
+    paths_of,
+    remove_absent,
+    spec_of,
+    values_of,
+)
 
 Key = tuple[str, str, str]
 ACTION = "none: this is a test"
@@ -189,8 +199,8 @@ class SimulatedApi:
             return self._store(key, self.objects[key], manager=manager, operation="Apply", fields=manifest) or result
         live = copy.deepcopy(self.objects[key])
         if before:
-            _remove_absent(live, before, manifest)
-        _merge(live, {part: value for part, value in manifest.items() if part not in ("apiVersion", "kind")})
+            remove_absent(live, before, manifest)
+        merge(live, {part: value for part, value in manifest.items() if part not in ("apiVersion", "kind")})
         self.applied[key][manager] = copy.deepcopy(manifest)
         return self._store(key, live, manager=manager, operation="Apply", fields=manifest)
 
@@ -225,7 +235,7 @@ class SimulatedApi:
         if wanted.get("resourceVersion") not in (None, live["metadata"]["resourceVersion"]):
             raise ConflictError(f"{key}: resourceVersion", action=ACTION)
         body = {part: value for part, value in patch.items() if part not in ("apiVersion", "kind")}
-        _merge_patch(live, body)
+        merge_patch(live, body)
         return self._store(key, live, manager=manager)
 
     def _delete(self, manifest: Manifest) -> None:
@@ -267,13 +277,13 @@ class SimulatedApi:
         before = self.objects.get(key)
         if manager:
             self._own(live, before or {}, manager, operation, fields, exact)
-        if before is not None and _content(before) == _content(live):
+        if before is not None and content_of(before) == content_of(live):
             live["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"]
             self.objects[key] = live
             return live
         self._version += 1
         live["metadata"]["resourceVersion"] = str(self._version)
-        if before is None or _spec(before) != _spec(live):
+        if before is None or spec_of(before) != spec_of(live):
             live["metadata"]["generation"] = int(live["metadata"].get("generation") or 0) + 1
         if live["metadata"].get("deletionTimestamp") and not live["metadata"].get("finalizers"):
             self._drop(key)
@@ -281,20 +291,20 @@ class SimulatedApi:
         self.objects[key] = live
         return live
 
-    def _own(  # noqa: PLR0917
+    def _own(
         self, live: Manifest, before: Manifest, manager: str, operation: str, fields: Manifest | None, exact: bool
     ) -> None:
         """Keep managedFields: who applied a field owns it; who changed one takes it."""
         entries = {
-            (entry["manager"], entry["operation"]): _leaves(entry["fieldsV1"])
+            (entry["manager"], entry["operation"]): leaves_of(entry["fieldsV1"])
             for entry in live["metadata"].get("managedFields") or []
         }
         body = {part: value for part, value in live.items() if part in ("spec", "data", "rules")}
-        now = _paths({part: value for part, value in (fields or {}).items() if part in body})
+        now = paths_of({part: value for part, value in (fields or {}).items() if part in body})
         if operation == "Update" and not exact:
-            old = _values({part: value for part, value in before.items() if part in body})
-            now = {path for path, value in _values(body).items() if old.get(path) != value}
-        present = _paths(body)
+            old = values_of({part: value for part, value in before.items() if part in body})
+            now = {path for path, value in values_of(body).items() if old.get(path) != value}
+        present = paths_of(body)
         for owner in list(entries):
             if owner[0] != manager:
                 entries[owner] -= {path for path in now if self._value_changed(before, live, path)}
@@ -302,106 +312,14 @@ class SimulatedApi:
         mine = (manager, operation)
         entries[mine] = (now if operation == "Apply" else entries.get(mine, set()) | now) & present
         live["metadata"]["managedFields"] = [
-            {"manager": owner, "operation": act, "fieldsV1": _fields(paths)}
+            {"manager": owner, "operation": act, "fieldsV1": fields_of(paths)}
             for (owner, act), paths in sorted(entries.items())
             if paths
         ]
 
     @staticmethod
     def _value_changed(before: Manifest, live: Manifest, path: tuple[str, ...]) -> bool:
-        return _values(before).get(path) != _values(live).get(path)
-
-
-def _content(manifest: Manifest) -> str:
-    data = {key: value for key, value in manifest["metadata"].items() if key not in ("resourceVersion", "generation")}
-    data.pop("managedFields", None)
-    return json.dumps({**manifest, "metadata": data}, sort_keys=True)
-
-
-def _spec(manifest: Manifest) -> str:
-    return json.dumps({part: manifest.get(part) for part in ("spec", "data")}, sort_keys=True)
-
-
-def _named(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) and "name" in item for item in value)
-
-
-def _merge(live: Any, applied: Any) -> None:
-    """Merge as apply does: maps by key, lists of named items by name, other lists whole."""
-    for key, value in applied.items():
-        if isinstance(value, dict) and isinstance(live.get(key), dict):
-            _merge(live[key], value)
-        elif _named(value) and _named(live.get(key)):
-            have = {item["name"]: item for item in live[key]}
-            for item in value:
-                if item["name"] in have:
-                    _merge(have[item["name"]], item)
-                else:
-                    live[key].append(copy.deepcopy(item))
-        else:
-            live[key] = copy.deepcopy(value)
-
-
-def _remove_absent(live: Any, before: Any, now: Any) -> None:
-    """Take out what this manager applied before and applies no more."""
-    for key, value in before.items():
-        if key not in now:
-            live.pop(key, None)
-        elif isinstance(value, dict) and isinstance(now[key], dict) and isinstance(live.get(key), dict):
-            _remove_absent(live[key], value, now[key])
-        elif _named(value) and _named(now[key]) and _named(live.get(key)):
-            keep = {item["name"] for item in now[key]}
-            gone = {item["name"] for item in value} - keep
-            live[key] = [item for item in live[key] if item["name"] not in gone]
-            have, wanted = ({item["name"]: item for item in items} for items in (live[key], now[key]))
-            for item in value:
-                if item["name"] in have and item["name"] in wanted:
-                    _remove_absent(have[item["name"]], item, wanted[item["name"]])
-
-
-def _merge_patch(live: Any, patch: Any) -> None:
-    for key, value in patch.items():
-        if value is None:
-            live.pop(key, None)
-        elif isinstance(value, dict) and isinstance(live.get(key), dict):
-            _merge_patch(live[key], value)
-        else:
-            live[key] = copy.deepcopy(value)
-
-
-def _values(value: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    """Return leaves by path in the notation of managedFields."""
-    if isinstance(value, dict) and value:
-        found: dict[tuple[str, ...], Any] = {}
-        for key, below in value.items():
-            found.update(_values(below, (*path, f"f:{key}")))
-        return found
-    if _named(value):
-        found = {}
-        for item in value:
-            found.update(_values(item, (*path, "k:" + json.dumps({"name": item["name"]}))))
-        return found
-    return {path: value}
-
-
-def _paths(value: Any) -> set[tuple[str, ...]]:
-    return set(_values(value)) - {()}
-
-
-def _fields(paths: set[tuple[str, ...]]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for path in sorted(paths):
-        node = tree
-        for part in path:
-            node = node.setdefault(part, {})
-    return tree
-
-
-def _leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
-    found: set[tuple[str, ...]] = set()
-    for key, below in tree.items():
-        found |= _leaves(below, (*path, key)) if below else {(*path, key)}
-    return found
+        return values_of(before).get(path) != values_of(live).get(path)
 
 
 def address(uid: str) -> str:

@@ -107,7 +107,7 @@ class KubeClient:
     def delete(self, manifest: Manifest) -> None:
         """Delete by uid; gone already is a success, another object of the same name a conflict."""
         kind, data = kind_of(manifest), metadata(manifest)
-        # A workload stays visible until its pods are gone, so that what waits for them sees them; the rest goes at once.
+        # A workload stays visible until its pods are gone, for those who wait for them; the rest goes at once.
         propagation = "Foreground" if kind.api_version in ("apps/v1", "batch/v1") else "Background"
         options = {"preconditions": {"uid": data["uid"]}, "propagationPolicy": propagation}
         self._on_write("delete", kind.kind)

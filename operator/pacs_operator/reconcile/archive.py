@@ -17,7 +17,7 @@ from pacs_operator.reconcile import agents, conformance, deletion, observe, peer
 from pacs_operator.reconcile.context import Memory, Outcome, Pass, Ports, Settings
 from pacs_operator.reconcile.peermetrics import PeerNumbers, numbers
 
-FULL_PASS_SECONDS = 300.0
+STEADY_SECONDS = 120.0  # how late a sealed Vault or a late renewal is noticed when no event tells
 STALLED_SECONDS = 60.0  # what only a person can change may be changed where no event tells (a StorageClass)
 PROGRESS_SECONDS = 5.0
 CONFIRM_SECONDS = 1.0
@@ -201,6 +201,6 @@ def _outcome(run: Pass, error: PacsError | None) -> Outcome:
 
 def _until_next(run: Pass) -> float:
     if run.archive is None or run.archive.spec.conformance.suspend:
-        return FULL_PASS_SECONDS
+        return STEADY_SECONDS
     until = (conformance.next_slot(run.archive.spec.conformance, run.now) - run.now).total_seconds()
-    return min(max(until, 1.0), FULL_PASS_SECONDS)
+    return min(max(until, 1.0), STEADY_SECONDS)
