@@ -1,0 +1,164 @@
+"""Write what pages say of the code: docs/conformance.md, and the tables between marks in docs/architecture.md.
+
+Run ``python tools/pages.py``; with ``--check`` it only tells whether the pages are current.
+"""
+
+import argparse
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from pacs_operator.domain import checks
+from pacs_operator.domain.checks import CHECKS, Check, Group
+from pacs_operator.domain.connections import CONNECTIONS, Connection, End, Outside
+from pacs_operator.domain.leaves import DAY, HOUR, LeafSpec, archive_leaves
+from pacs_operator.domain.names import ZONE_OF
+
+ROOT = Path(__file__).parents[1]
+CONFORMANCE = ROOT / "docs" / "conformance.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+ARCHIVE = "<archive>"
+
+CONFORMANCE_HEAD = """\
+# What the conformance pod attacks
+
+Made from `operator/pacs_operator/domain/checks.py` by `make docs`; edit the catalog there, not this page.
+
+A run does {count} checks, as two peers of its own and as strangers. It starts when the archive is made, after each change of release or configuration, on `spec.conformance.schedule`, and when somebody asks (`kubectl annotate --overwrite pacs radiology pacs-operator.io/run-conformance="$(date +%s)"`). The result is in `status.conformance`.
+
+Each attack has an **allowed twin** that differs from it in one property and must succeed on the same path. Before it attacks, the client shows on a deliberately weak server of its own that it can do what it is about to try. An attack that was refused while its twin failed proves nothing and is `NotRun`, not `Passed`. Checks marked *each* are made against every gate replica by its own address.
+
+A run proves what is listed here, at that time, from the zone `ops`, and no more.
+"""  # noqa: E501  # one paragraph, one line
+
+OUTCOMES = """\
+## Reading a result
+
+`layer` and `code` say what refused the attack (outcome `Passed`), or where and how it went wrong (`Failed`, `NotRun`).
+"""
+
+
+def cell(text: str) -> str:
+    """Return text fit for a table's cell."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table."""
+    names = list(head)
+    lines = [names, ["---"] * len(names), *rows]
+    return "".join(f"| {' | '.join(map(cell, line))} |\n" for line in lines)
+
+
+def end(one: End) -> str:
+    """Return one end of a flow, with its zone."""
+    return f"*{one.name}*" if isinstance(one, Outside) else f"{one.value} ({ZONE_OF[one].value})"
+
+
+def connections() -> str:
+    """Return the connection table."""
+
+    def row(each: Connection) -> list[str]:
+        port = "Vault's" if each.port is None else str(each.port)
+        return [end(each.source), end(each.target), f"{'+'.join(each.protocols)} {port}", each.reason]
+
+    return table(["from", "to", "port", "why"], map(row, CONNECTIONS))
+
+
+def life(leaf: LeafSpec) -> str:
+    """Return a certificate's life in words."""
+    whole, unit = (leaf.ttl_seconds // DAY, "day") if leaf.ttl_seconds >= DAY else (leaf.ttl_seconds // HOUR, "hour")
+    return f"{whole} {unit}{'' if whole == 1 else 's'}"
+
+
+def certificates() -> str:
+    """Return every certificate of an archive's own pods."""
+
+    def row(leaf: LeafSpec) -> list[str]:
+        use = " and ".join(word for word, used in (("server", leaf.server), ("client", leaf.client)) if used)
+        names = ", ".join(f"`{name}`" for name in leaf.dns_names)
+        return [leaf.component.value, f"`{leaf.name}`", leaf.ca.value, leaf.key_type, use, life(leaf), names]
+
+    head = ["pod", "certificate", "authority", "key", "use", "life", "names"]
+    return table(head, map(row, archive_leaves(ARCHIVE)))
+
+
+def imports() -> str:
+    """Return the import rules as they are enforced."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    return "".join(f"- {contract['name']}\n" for contract in settings["contracts"])
+
+
+def check_row(check: Check) -> list[str]:
+    """Return one check for people."""
+    info = CHECKS[check]
+    each = "each" if info.each_replica else ""
+    return [f"`{check.value}`", info.title, info.twin or "", each, info.threat]
+
+
+def codes() -> str:
+    """Return layers and codes, as the catalog's own text lists them."""
+    found = re.findall(r"^\* ``(\w+)``: (.+?)[;.]$", checks.__doc__ or "", re.MULTILINE | re.DOTALL)
+    rows = ([f"`{layer}`", re.sub(r"\s+", " ", text).replace("``", "`")] for layer, text in found)
+    return table(["layer", "codes"], rows)
+
+
+def conformance() -> str:
+    """Return the page on the conformance pod."""
+    parts = [CONFORMANCE_HEAD.format(count=len(CHECKS))]
+    head = ["check", "what is tried, and what must come of it", "allowed twin", "replicas", "what could happen else"]
+    for group in Group:
+        rows = [check_row(check) for check, info in CHECKS.items() if info.group is group]
+        parts.append(f"## {group.value}\n\n{table(head, rows)}")
+    parts.append(f"{OUTCOMES}\n{codes()}")
+    return "\n".join(parts)
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "connections": connections,
+    "certificates": certificates,
+    "imports": imports,
+}
+
+
+def architecture(text: str) -> str:
+    """Return the page with its tables made anew.
+
+    Raises
+    ------
+    ValueError
+        A table's marks are missing.
+    """
+    for name, make in SECTIONS.items():
+        begin, stop = f"<!-- {name}: made by tools/pages.py -->\n", "<!-- end -->"
+        before, found, rest = text.partition(begin)
+        _, closed, after = rest.partition(stop)
+        if not found or not closed:
+            raise ValueError(f"docs/architecture.md has no place for {name}: {begin.strip()} ... {stop}")
+        text = f"{before}{begin}{make()}{stop}{after}"
+    return text
+
+
+def pages() -> dict[Path, str]:
+    """Return each page's content as the code says it."""
+    return {CONFORMANCE: conformance(), ARCHITECTURE: architecture(ARCHITECTURE.read_text(encoding="utf-8"))}
+
+
+def main() -> int:
+    """Write or check the pages."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="fail when a page is not what the code says")
+    check_only = parser.parse_args().check
+    stale = {path: text for path, text in pages().items() if not path.exists() or path.read_text("utf-8") != text}
+    for path, text in stale.items():
+        if check_only:
+            print(f"{path.relative_to(ROOT)} is not what the code says; run `make docs`", file=sys.stderr)
+        else:
+            path.write_text(text, encoding="utf-8")
+    return 1 if check_only and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
