@@ -39,15 +39,25 @@ docs: venv ## files made from code: docs/api.md, the chart's RBAC
 format: venv ## format the code
 	$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
 
-lint: venv ## style, types, import rules, dependencies, secrets
+lint: venv shellcheck ## style, types, import rules, dependencies, scripts, secrets, served APIs
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/deptry .
+	git grep --untracked -lzE '^#!/(usr/)?bin/(env )?(ba)?sh$$' -- ':!*.py' | xargs -0 shellcheck --external-sources --source-path=SCRIPTDIR
+	$(VENV)/bin/python tools/treecheck.py
 	$(VENV)/bin/python tools/crddiff.py --released
 
-.PHONY: demo clean images images-push docs format lint
+# no Python package, so not in the lock
+shellcheck:
+	@command -v shellcheck >/dev/null && exit; \
+	echo "shellcheck is missing: installing its Debian package"; \
+	apt-get install -y -q --no-install-recommends shellcheck || \
+	{ apt-get update -q && apt-get install -y -q --no-install-recommends shellcheck; } || \
+	{ echo "shellcheck is needed: install it by this system's own means" >&2; exit 1; }
+
+.PHONY: demo clean images images-push docs format lint shellcheck
 
 lock: ## resolve requirements anew (needs uv); one resolution, two subsets
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements/dev.txt
@@ -63,7 +73,7 @@ manifests: ## the chart as plain manifests: make manifests VALUES=my-values.yaml
 # Tests find the cluster's tools (kubectl, helm, bao) and the images' root file systems where these were built.
 test: lint test-unit prepare test-process test-api test-cluster ## every tier; about an hour on a new machine, half of it when built
 
-test-unit: venv ## pure functions, golden files, simulated API
+test-unit: venv shellcheck ## pure functions, golden files, simulated API
 	$(PYTEST) tests/domain tests/tools tests/render tests/engine tests/testbed
 
 prepare: venv ## build what the other tiers run on: cluster binaries and images
