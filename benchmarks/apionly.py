@@ -152,7 +152,7 @@ class OperatorProcess:
         token = world.token_file(OPERATOR.namespace, OPERATOR.service_account, life=12 * 3600)
         self._environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'operator'}",  # this tree's, wherever an installed one is
             "KUBECONFIG": str(kubeconfig),
             "PACS_BENCHMARK_PASSES": str(self._passes),
             "PACS_OPERATOR_NAMESPACE": OPERATOR.namespace,

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import yaml
 from kubernetes import client, config, watch
 
-from benchmarks.record import ROOT, Limit, Record, Table, publish, spread
+from benchmarks.record import ROOT, Limit, Record, Table, end_in_order, publish, spread
 from pacs_operator import render
 from pacs_operator.domain import names
 from pacs_operator.domain.archive import Archive, ArchiveSpec
@@ -294,6 +294,7 @@ def main() -> int:
     parser.add_argument("--timeout", type=int, default=300, help="seconds after which a run has failed (%(default)s)")
     parser.add_argument("--out", type=Path, help="folder for the JSON document (docs/proof)")
     arguments = parser.parse_args()
+    end_in_order()
     surroundings()
     ways = [PLAIN, OPERATOR] + ([] if arguments.without_whole else [WHOLE])
     with tempfile.TemporaryDirectory(prefix="pacs-apply-") as folder:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from kubernetes import client, config
 from tests.cluster.support import GATE, NODE_PORT, STATE, TESTBED, Cluster, Modality
 
-from benchmarks.record import ROOT, Limit, Record, Table, percentile, publish
+from benchmarks.record import ROOT, Limit, Record, Table, end_in_order, percentile, publish
 from pacs_operator.domain import names
 
 NAMESPACE, NAME = "imaging", "bench"
@@ -185,7 +185,7 @@ def _remove_leftover(cluster: Cluster) -> None:
 
 
 def _loop(modality: Modality) -> list[str]:
-    loop = [str(ROOT / ".venv" / "bin" / "python"), str(ROOT / "benchmarks" / "association_loop.py")]
+    loop = [sys.executable, str(ROOT / "benchmarks" / "association_loop.py")]
     where = ["--host", GATE, "--port", NODE_PORT, "--server-name", "radiology.pacs.internal", "--called", "RADIOLOGY"]
     files = [
         f"--{part}={modality.folder / name}.pem" for part, name in (("cert", "chain"), ("key", "key"), ("ca", "ca"))
@@ -246,6 +246,7 @@ def main() -> int:
     parser.add_argument("--cycles", type=int, default=10, help="of three changes each (%(default)s)")
     parser.add_argument("--out", type=Path, help="folder for the JSON document (docs/proof)")
     arguments = parser.parse_args()
+    end_in_order()
     os.environ["KUBECONFIG"] = str(STATE / "admin.kubeconfig")
     os.environ["PATH"] = f"{STATE / 'bin'}{os.pathsep}{os.environ['PATH']}"
     cluster, peer = Cluster(), Peer(config.new_client_from_config())  # type: ignore[no-untyped-call]

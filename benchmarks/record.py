@@ -5,8 +5,10 @@ import datetime as dt
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -88,6 +90,11 @@ class Record:
     limits: list[Limit] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     samples: dict[str, Any] = field(default_factory=dict)
+
+
+def end_in_order() -> None:
+    """Have SIGTERM unwind the program as an error does, so that servers stop and what was made is removed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def git(*words: str) -> str:

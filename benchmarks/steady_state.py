@@ -24,7 +24,7 @@ from tests.vault.openbao import OpenBao
 from tests.vault.world import World
 
 from benchmarks.apionly import ApiServer, OperatorProcess, archive, catalog, until
-from benchmarks.record import Limit, Record, Table, percentile, publish
+from benchmarks.record import Limit, Record, Table, end_in_order, percentile, publish
 from benchmarks.standins import Agents, Controllers
 from pacs_operator.domain import names
 from pacs_operator.reconcile.peers import live_peers
@@ -277,6 +277,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=18543, help="first of five TCP ports on loopback (%(default)s)")
     parser.add_argument("--out", type=Path, help="folder for the JSON document (docs/proof)")
     arguments = parser.parse_args()
+    end_in_order()
     counts = sorted({int(text) for text in arguments.archives.split(",")})
     with (
         tempfile.TemporaryDirectory(prefix="pacs-steady-", ignore_cleanup_errors=True) as folder,
