@@ -63,9 +63,11 @@ def test_every_condition_is_named() -> None:
     assert [kind for kind in ConditionType if not re.search(rf"^##+ .*\b{kind}\b", text, re.MULTILINE)] == []
 
 
-def test_every_reason_in_the_gates_log_is_explained_to_the_device_s_people() -> None:
+def test_every_refusal_of_association_or_object_is_explained_to_the_devices_people() -> None:
     text = PEERS_PAGE.read_text(encoding="utf-8")
-    assert [reason for reason in Reason if f"`{reason}`" not in text] == []
+    objects = re.findall(r'\("(\w+)", 0x', (ROOT / "images/archive/plugin/pacs_rules.py").read_text(encoding="utf-8"))
+    assert len(objects) >= 5
+    assert [reason for reason in (*Reason, *objects) if f"`{reason}`" not in text] == []
 
 
 @pytest.mark.parametrize(
