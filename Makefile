@@ -32,8 +32,9 @@ images-push: venv ## build and push all images: make images-push REGISTRY=regist
 	@test -n "$(REGISTRY)" || { echo "say where to: make images-push REGISTRY=registry.example/pacs" >&2; exit 2; }
 	images/build --push "$(REGISTRY)"
 
-docs: venv ## files made from code: docs/api.md, the chart's RBAC
+docs: venv ## files made from code: docs/api.md, docs/conformance.md, tables, the chart's RBAC
 	$(VENV)/bin/python tools/apidoc.py
+	$(VENV)/bin/python tools/pages.py
 	$(VENV)/bin/python tools/rbac.py
 
 format: venv ## format the code
