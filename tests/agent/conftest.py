@@ -13,6 +13,7 @@ from pacs_operator.agent.log import configure
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.domain.gatepeers import LivePeers
 from tests.images.conftest import built, image  # noqa: F401  # fixtures: the built images
+from tests.vault.conftest import archive, lineage, world  # noqa: F401  # fixtures: a real OpenBao
 
 
 class MountedConfigMap:
