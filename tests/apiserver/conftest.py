@@ -4,6 +4,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,6 +12,8 @@ from kubernetes import client, config
 
 ROOT = Path(__file__).parents[2]
 TESTBED = ROOT / "testbed" / "testbed"
+CHART = ROOT / "charts" / "pacs-operator"
+OPERATOR = "system:serviceaccount:pacs-operator-system:pacs-operator"
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +45,38 @@ def crds(api: client.ApiClient, api_kubeconfig: Path) -> client.CustomObjectsApi
         check=True,
     )
     return client.CustomObjectsApi(api)
+
+
+@pytest.fixture(scope="session")
+def rendered(api_kubeconfig: Path) -> list[dict[str, Any]]:
+    """Return the chart's manifests; helm comes with the API server's programs."""
+    values = ["-f", str(ROOT / "tests" / "values.yaml")]
+    subprocess.run(["helm", "lint", str(CHART), "--strict", *values], check=True)
+    command = ["helm", "template", "pacs-operator", str(CHART), "-n", "pacs-operator-system", *values]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+@pytest.fixture(scope="session")
+def chart(
+    crds: client.CustomObjectsApi, api: client.ApiClient, api_kubeconfig: Path, rendered: list[dict[str, Any]]
+) -> client.ApiClient:
+    """Install the chart, with one person on call who may break the glass."""
+    kubectl = ["kubectl", "--kubeconfig", str(api_kubeconfig)]
+    subprocess.run([*kubectl, "create", "namespace", "pacs-operator-system"], check=True)
+    manifests = yaml.safe_dump_all(rendered)
+    subprocess.run([*kubectl, "apply", "--server-side", "-f", "-"], input=manifests, text=True, check=True)
+    on_call = ["create", "clusterrolebinding", "oncall", "--clusterrole=cluster-admin", "--group=pacs-break-glass"]
+    subprocess.run([*kubectl, *on_call], check=True)
+    return api
+
+
+def as_user(api: client.ApiClient, user: str, group: str = "system:authenticated") -> client.ApiClient:
+    """Return a client that impersonates; the real API server decides as for that user."""
+    other = client.ApiClient(api.configuration)
+    other.default_headers["Impersonate-User"] = user
+    other.default_headers["Impersonate-Group"] = group
+    return other
 
 
 @pytest.fixture

@@ -1,30 +1,15 @@
 """The chart on a real API server: least privilege as declared, and admission that keeps strangers out of zones."""
 
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from kubernetes import client
 from kubernetes.client import ApiException
 
 from pacs_operator.kube.inventory import rbac_rules
 
-from .conftest import ROOT
-
-OPERATOR = "system:serviceaccount:pacs-operator-system:pacs-operator"
-CHART = ROOT / "charts" / "pacs-operator"
-
-
-@pytest.fixture(scope="session")
-def rendered() -> list[dict[str, Any]]:
-    command = ["helm", "template", "pacs-operator", str(CHART), "-n", "pacs-operator-system"]
-    values = ["-f", str(ROOT / "tests" / "values.yaml")]
-    subprocess.run(["helm", "lint", str(CHART), "--strict", *values], check=True)
-    text = subprocess.run([*command, *values], check=True, capture_output=True, text=True).stdout
-    return [document for document in yaml.safe_load_all(text) if document]
+from .conftest import CHART, OPERATOR, as_user
 
 
 def of_kind(rendered: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -51,37 +36,21 @@ def test_no_wildcard_and_no_secrets(rendered: list[dict[str, Any]]) -> None:
             assert not {"secrets", "pods/exec", "escalate", "bind", "impersonate"} & set(words)
 
 
-@pytest.fixture(scope="session")
-def installed(
-    crds: client.CustomObjectsApi, api: client.ApiClient, api_kubeconfig: Path, rendered: list[dict[str, Any]]
-) -> Iterator[client.ApiClient]:
-    kubectl = ["kubectl", "--kubeconfig", str(api_kubeconfig)]
-    subprocess.run([*kubectl, "create", "namespace", "pacs-operator-system"], check=True)
-    manifests = yaml.safe_dump_all(rendered)
-    subprocess.run([*kubectl, "apply", "--server-side", "-f", "-"], input=manifests, text=True, check=True)
-    core = client.CoreV1Api(as_user(api, OPERATOR))
-    core.create_namespace(namespace("radiology-edge"))
-    client.CoreV1Api(api).create_namespaced_service_account("radiology-edge", SERVICE_ACCOUNT)
-    on_call = ["create", "clusterrolebinding", "oncall", "--clusterrole=cluster-admin", "--group=pacs-break-glass"]
-    subprocess.run([*kubectl, *on_call], check=True)
-    yield api
-
-
-def as_user(api: client.ApiClient, user: str, group: str = "system:authenticated") -> client.ApiClient:
-    """Return a client that impersonates; the real API server decides as for that user."""
-    other = client.ApiClient(api.configuration)
-    other.default_headers["Impersonate-User"] = user
-    other.default_headers["Impersonate-Group"] = group
-    return other
-
-
 def namespace(name: str, **labels: str) -> Any:
     ours = {
         "pacs-operator.io/zone": "edge",
         "pacs-operator.io/lineage": "0" * 32,
-        "pacs-operator.io/archive": "radiology",
+        "pacs-operator.io/archive": "scratch",
     }
     return {"metadata": {"name": name, "labels": labels or ours}}
+
+
+@pytest.fixture(scope="session")
+def installed(chart: client.ApiClient) -> client.ApiClient:
+    """A zone of some archive beside the chart."""
+    client.CoreV1Api(as_user(chart, OPERATOR)).create_namespace(namespace("scratch-edge"))
+    client.CoreV1Api(chart).create_namespaced_service_account("scratch-edge", SERVICE_ACCOUNT)
+    return chart
 
 
 SERVICE_ACCOUNT: Any = {"metadata": {"name": "gate"}}
@@ -96,7 +65,7 @@ def wait_for_policies(api: client.ApiClient) -> None:
     core = client.CoreV1Api(api)
     for _ in range(200):
         try:
-            core.create_namespaced_pod("radiology-edge", POD, dry_run="All")
+            core.create_namespaced_pod("scratch-edge", POD, dry_run="All")
         except ApiException as error:
             if "belong to pacs-operator" in str(error.body):
                 return
@@ -107,8 +76,8 @@ def test_a_stranger_cannot_run_pods_in_a_zone(installed: client.ApiClient) -> No
     wait_for_policies(installed)
     core = client.CoreV1Api(installed)
     with pytest.raises(ApiException) as caught:
-        core.create_namespaced_pod("radiology-edge", POD, dry_run="All")
-    assert "pods, workloads and shells in zone radiology-edge belong to pacs-operator" in str(caught.value.body)
+        core.create_namespaced_pod("scratch-edge", POD, dry_run="All")
+    assert "pods, workloads and shells in zone scratch-edge belong to pacs-operator" in str(caught.value.body)
     assert "Change the PacsArchive instead" in str(caught.value.body)
     core.create_namespaced_pod("default", POD, dry_run="All")
 
@@ -118,9 +87,9 @@ def test_a_stranger_cannot_run_pods_in_a_zone(installed: client.ApiClient) -> No
     [
         (
             "deployments",
-            lambda api, body: client.AppsV1Api(api).create_namespaced_deployment("radiology-edge", body, dry_run="All"),
+            lambda api, body: client.AppsV1Api(api).create_namespaced_deployment("scratch-edge", body, dry_run="All"),
         ),
-        ("jobs", lambda api, body: client.BatchV1Api(api).create_namespaced_job("radiology-edge", body, dry_run="All")),
+        ("jobs", lambda api, body: client.BatchV1Api(api).create_namespaced_job("scratch-edge", body, dry_run="All")),
     ],
 )
 def test_workloads_in_a_zone_are_the_operators(installed: client.ApiClient, kind: str, create: Any) -> None:
@@ -145,7 +114,7 @@ def test_workloads_in_a_zone_are_the_operators(installed: client.ApiClient, kind
 def test_nobody_else_gets_a_zones_token(installed: client.ApiClient) -> None:
     """Whoever holds such a token logs in to Vault as the gate."""
     wait_for_policies(installed)
-    order: Any = ("gate", "radiology-edge", {"spec": {"audiences": ["vault"]}})
+    order: Any = ("gate", "scratch-edge", {"spec": {"audiences": ["vault"]}})
     with pytest.raises(ApiException) as caught:
         client.CoreV1Api(installed).create_namespaced_service_account_token(*order)
     assert "belong to pacs-operator" in str(caught.value.body)
@@ -159,18 +128,18 @@ def test_retained_data_are_not_deleted_by_a_slip(installed: client.ApiClient) ->
     core = client.CoreV1Api(installed)
     for _ in range(200):
         try:
-            core.delete_namespace("radiology-edge", dry_run="All")
+            core.delete_namespace("scratch-edge", dry_run="All")
         except ApiException as error:
             caught = error
             break
     else:
         raise AssertionError("deletion of a zone namespace was never refused")
-    assert "radiology-edge holds data of lineage" in str(caught.body)
-    assert "annotate it pacs-operator.io/release-data=radiology-edge" in str(caught.body)
-    annotations = {"metadata": {"annotations": {"pacs-operator.io/release-data": "radiology-edge"}}}
-    core.patch_namespace("radiology-edge", annotations)
-    core.delete_namespace("radiology-edge", dry_run="All")
-    core.patch_namespace("radiology-edge", {"metadata": {"annotations": {"pacs-operator.io/release-data": None}}})
+    assert "scratch-edge holds data of lineage" in str(caught.body)
+    assert "annotate it pacs-operator.io/release-data=scratch-edge" in str(caught.body)
+    annotations = {"metadata": {"annotations": {"pacs-operator.io/release-data": "scratch-edge"}}}
+    core.patch_namespace("scratch-edge", annotations)
+    core.delete_namespace("scratch-edge", dry_run="All")
+    core.patch_namespace("scratch-edge", {"metadata": {"annotations": {"pacs-operator.io/release-data": None}}})
 
 
 def test_nobody_else_writes_the_lineage_labels(installed: client.ApiClient) -> None:
@@ -192,7 +161,7 @@ def test_nobody_else_writes_the_lineage_labels(installed: client.ApiClient) -> N
 def test_the_operator_can_do_what_it_declares_and_no_more(installed: client.ApiClient) -> None:
     reviews = client.AuthorizationV1Api(installed)
 
-    def allowed(verb: str, group: str, resource: str, namespace: str = "radiology-data") -> bool:
+    def allowed(verb: str, group: str, resource: str, namespace: str = "scratch-data") -> bool:
         attributes = {"verb": verb, "group": group, "resource": resource, "namespace": namespace}
         review: Any = {"spec": {"user": OPERATOR, "resourceAttributes": attributes}}
         status = reviews.create_subject_access_review(review).status
