@@ -28,6 +28,13 @@ class SessionsRemainError(NeighbourError):
     reason = "GateSessionsRemain"
 
 
+class SlotsExhaustedError(NeighbourError):
+    """More peers than slots."""
+
+    reason = "GateSlotsExhausted"
+    retry = False
+
+
 class ReadBackError(NeighbourError):
     """HAProxy holds something other than what was written."""
 
@@ -128,15 +135,18 @@ class GateNeighbour:
                 if not plan:
                     break
                 await self._carry_out(plan)
-            await self._prove(wanted)
+            await self._prove({name: rights for name, rights in wanted.items() if name not in plan.left_out})
+        if plan.left_out:
+            raise SlotsExhaustedError(
+                f"the gate has {self._slots} slots, {len(plan.left_out)} of {len(wanted)} peers find none",
+                action="bind fewer peers to this archive, or give several AE titles to one certificate",
+            )
         return peers.revision
 
     async def _prove(self, wanted: dict[str, Rights]) -> None:
-        slots = live_slots(await self._read())
-        held = {slot: state.rights() for slot, state in slots.items()}
+        held = {slot: state.rights() for slot, state in live_slots(await self._read()).items()}
         by_identity = {rights.identity: rights for rights in held.values() if rights}
         if len(by_identity) != len(held) or by_identity != wanted:
-            self._applied = None
             raise ReadBackError(
                 "HAProxy's maps differ from the list of peers after it was written",
                 action="the agent tries again; look for somebody else who uses the runtime socket",
@@ -149,12 +159,22 @@ class GateNeighbour:
         return {name: await self._socket.read_map(name) for name in MAPS}
 
     async def _carry_out(self, plan: Plan) -> None:
+        """Do all of it, although one peer's associations may not end: the others' changes do not wait for it."""
+        remain: SessionsRemainError | None = None
         for slot in plan.free:
-            await self._free(slot)
+            try:
+                await self._free(slot)
+            except SessionsRemainError as error:
+                remain = error
         for slot, before, after in plan.change:
-            await self._change(slot, before, after)
+            try:
+                await self._change(slot, before, after)
+            except SessionsRemainError as error:
+                remain = error
         for slot, rights in plan.fill:
             await self._fill(slot, rights)
+        if remain:
+            raise remain
 
     async def _free(self, slot: str) -> None:
         """Let nobody in by this slot, end who is in, and only then forget whose it was."""

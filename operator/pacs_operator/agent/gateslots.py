@@ -3,19 +3,12 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from pacs_operator.agent.errors import InvalidPeersError, NeighbourError
+from pacs_operator.agent.errors import InvalidPeersError
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 
 MAPS = (gatemaps.IDS, gatemaps.TITLES, gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.IDENTITY)
 Entries = dict[str, list[tuple[str, str]]]  # map -> its entries as read
-
-
-class SlotsExhaustedError(NeighbourError):
-    """More peers than slots."""
-
-    reason = "GateSlotsExhausted"
-    retry = False
 
 
 @dataclass(frozen=True)
@@ -90,11 +83,12 @@ def live_slots(entries: Entries) -> dict[str, LiveSlot]:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do, in this order: free, change, fill."""
+    """What to do, in this order: free, change, fill; and how many peers have to wait for a slot."""
 
     free: tuple[str, ...]
     change: tuple[tuple[str, Rights, Rights], ...]  # slot, before, after
     fill: tuple[tuple[str, Rights], ...]
+    left_out: frozenset[str] = frozenset()  # certificate names
 
     def __bool__(self) -> bool:
         return bool(self.free or self.change or self.fill)
@@ -136,11 +130,6 @@ def make_plan(live: dict[str, LiveSlot], busy: frozenset[str], wanted: dict[str,
         Rights by certificate name.
     slots
         How many the gate has.
-
-    Raises
-    ------
-    SlotsExhaustedError
-        Not enough slots. What has to go still goes: the caller frees before it asks for a plan that fills.
     """
     free: list[str] = []
     change: list[tuple[str, Rights, Rights]] = []
@@ -154,14 +143,9 @@ def make_plan(live: dict[str, LiveSlot], busy: frozenset[str], wanted: dict[str,
         placed.add(after.identity)
         if after != before:
             change.append((slot, before, after))
-    strays = sorted(slot for slot in busy if slot not in live)
+    free += sorted(slot for slot in busy if slot not in live)
     newcomers = [rights for identity, rights in sorted(wanted.items()) if identity not in placed]
     vacant = [name for name in map(gatemaps.slot_name, range(slots)) if name not in live and name not in busy]
-    if free or strays:  # what is being freed is usable only once it is proven empty: plan again then
-        return Plan(tuple(free + strays), tuple(change), ())
-    if len(newcomers) > len(vacant):
-        raise SlotsExhaustedError(
-            f"the gate has {slots} slots, {len(newcomers) - len(vacant)} peers find none",
-            action="bind fewer peers to this archive, or several AE titles to one certificate",
-        )
-    return Plan((), tuple(change), tuple(zip(vacant, newcomers, strict=False)))
+    fill = tuple(zip(vacant, newcomers, strict=False))
+    left_out = frozenset(rights.identity for rights in newcomers[len(fill) :])
+    return Plan(tuple(free), tuple(change), fill, left_out)
