@@ -15,6 +15,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
+from pacs_operator.probes.client import keep_answers
+
 FIND = StudyRootQueryRetrieveInformationModelFind
 
 
@@ -39,9 +41,11 @@ def associate(arguments: argparse.Namespace, context: str):
     ae = AE(ae_title=arguments.calling)
     ae.acse_timeout, ae.dimse_timeout, ae.network_timeout, ae.connection_timeout = 10, 20, 30, 5
     ae.add_requested_context(context, ExplicitVRLittleEndian)
-    return ae.associate(
+    association = ae.associate(
         arguments.host, arguments.port, ae_title=arguments.called, tls_args=(tls, arguments.server_name)
     )
+    keep_answers(association)
+    return association
 
 
 def store_all(arguments: argparse.Namespace, study: str) -> dict[str, list[str]]:
