@@ -7,7 +7,7 @@ from pacs_operator.domain.agentconfig import AgentStatus, PeerActivity
 from pacs_operator.domain.names import Component
 from pacs_operator.reconcile.peermetrics import PeerMetrics
 from pacs_operator.vault.port import ClientCredentials
-from tests.engine.world import ARCHIVE, START, World, archive_manifest, peer_manifest
+from tests.engine.world import ARCHIVE, START, World
 
 PEER = "imaging/ct1"
 SECOND = {n: f"2026-11-20T07:00:{n:02}Z" for n in range(60)}
@@ -34,16 +34,6 @@ class TellingGates:
     def gates(self) -> list[str]:
         label = "pacs-operator.io/component"
         return sorted(p["metadata"]["name"] for p in self._world.pods() if p["metadata"]["labels"][label] == "gate")
-
-
-@pytest.fixture
-def world() -> World:
-    world = World()
-    world.api.put(archive_manifest())
-    world.api.put(peer_manifest("ct1"))
-    world.process = world.operator()
-    world.settle(world.process)
-    return world
 
 
 @pytest.fixture

@@ -8,16 +8,6 @@ from pacs_operator.vault import errors as vault_errors
 from tests.engine.world import ARCHIVE, PEER_LABEL, World, archive_manifest, peer_manifest
 
 
-@pytest.fixture
-def world() -> World:
-    world = World()
-    world.api.put(archive_manifest())
-    world.api.put(peer_manifest("ct1"))
-    world.process = world.operator()
-    world.settle(world.process)
-    return world
-
-
 def live_ids(world: World) -> set[str]:
     return {peer.id for peer in world.live_peers().peers}
 

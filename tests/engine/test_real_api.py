@@ -61,7 +61,7 @@ def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[client.ApiClient
     try:
         shown = subprocess.run([TESTBED, "api", "kubeconfig"], check=True, capture_output=True, text=True, env=env)
         kubeconfig = shown.stdout.strip()
-        kubectl = [Path(kubeconfig).parent / "bin" / "kubectl", "--kubeconfig", kubeconfig]
+        kubectl: list[str | Path] = [Path(kubeconfig).parent / "bin" / "kubectl", "--kubeconfig", kubeconfig]
         subprocess.run([*kubectl, "apply", "--server-side", "-f", ROOT / "crds"], check=True)
         subprocess.run([*kubectl, "wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], check=True)
         yield config.new_client_from_config(kubeconfig)
@@ -91,9 +91,8 @@ def person(admin: client.ApiClient) -> Person:
     person = Person(admin)
     for name, labels in (("imaging", PEER_LABEL), (OPERATOR, {})):
         person.make({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    client.StorageV1Api(admin).create_storage_class(
-        {"metadata": {"name": "hostpath"}, "provisioner": "example.org/none", "allowVolumeExpansion": True}
-    )
+    hostpath: Any = {"metadata": {"name": "hostpath"}, "provisioner": "example.org/none", "allowVolumeExpansion": True}
+    client.StorageV1Api(admin).create_storage_class(hostpath)
     for manifest in (catalog_manifest(), archive_manifest(), peer_manifest("ct1")):
         person.make(manifest)
     return person
@@ -103,7 +102,9 @@ def person(admin: client.ApiClient) -> Person:
 def account(admin: client.ApiClient, person: Person) -> client.ApiClient:
     """Return a client that may do what the inventory says and nothing else."""
     core, rbac = client.CoreV1Api(admin), client.RbacAuthorizationV1Api(admin)
-    core.create_namespaced_service_account(OPERATOR, {"metadata": {"name": OPERATOR}})
+
+    def named(**more: Any) -> Any:
+        return {"metadata": {"name": OPERATOR}, **more}
 
     def rules(own: bool) -> list[dict[str, Any]]:
         return [
@@ -113,16 +114,19 @@ def account(admin: client.ApiClient, person: Person) -> client.ApiClient:
 
     subject = [{"kind": "ServiceAccount", "name": OPERATOR, "namespace": OPERATOR}]
     role = {"apiGroup": "rbac.authorization.k8s.io", "name": OPERATOR}
-    head = {"metadata": {"name": OPERATOR}}
-    rbac.create_cluster_role({**head, "rules": rules(False)})
-    rbac.create_cluster_role_binding({**head, "roleRef": {**role, "kind": "ClusterRole"}, "subjects": subject})
-    rbac.create_namespaced_role(OPERATOR, {**head, "rules": rules(True)})
-    rbac.create_namespaced_role_binding(OPERATOR, {**head, "roleRef": {**role, "kind": "Role"}, "subjects": subject})
-    token = core.create_namespaced_service_account_token(OPERATOR, OPERATOR, {"spec": {"expirationSeconds": 3600}})
+    core.create_namespaced_service_account(OPERATOR, named())
+    rbac.create_cluster_role(named(rules=rules(False)))
+    rbac.create_cluster_role_binding(named(roleRef={**role, "kind": "ClusterRole"}, subjects=subject))
+    rbac.create_namespaced_role(OPERATOR, named(rules=rules(True)))
+    rbac.create_namespaced_role_binding(OPERATOR, named(roleRef={**role, "kind": "Role"}, subjects=subject))
+    request = named(spec={"expirationSeconds": 3600})
+    granted = core.create_namespaced_service_account_token(OPERATOR, OPERATOR, request).status
+    assert granted
+    assert granted.token
     configuration = client.Configuration()
     configuration.host = admin.configuration.host
     configuration.ssl_ca_cert = admin.configuration.ssl_ca_cert
-    configuration.api_key = {"BearerToken": token.status.token}
+    configuration.api_key = {"BearerToken": granted.token}
     configuration.api_key_prefix = {"BearerToken": "Bearer"}
     return client.ApiClient(configuration)
 

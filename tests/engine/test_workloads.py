@@ -7,20 +7,10 @@ import pytest
 
 from pacs_operator.kube.port import Manifest
 from tests.engine.simapi import Key
-from tests.engine.world import ARCHIVE, World, archive_manifest, catalog_manifest, peer_manifest
+from tests.engine.world import ARCHIVE, World, archive_manifest, catalog_manifest
 
 GATE: Key = ("Deployment", "radiology-edge", "gate")
 ORTHANC: Key = ("StatefulSet", "radiology-archive", "orthanc")
-
-
-@pytest.fixture
-def world() -> World:
-    world = World()
-    world.api.put(archive_manifest())
-    world.api.put(peer_manifest("ct1"))
-    world.process = world.operator()
-    world.settle(world.process)
-    return world
 
 
 def pod_spec(live: Manifest) -> dict[str, Any]:
