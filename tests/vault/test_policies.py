@@ -151,14 +151,19 @@ ROLE_CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
+def assert_only_narrow(world: World, path: str, wide: dict[str, Any], narrow: dict[str, Any]) -> None:
+    """The operator is refused the wide one; the same without the change is its job, and so is its removal."""
+    token = world.operator_token()
+    answer = world.bao.try_call("POST", path, wide, token)
+    assert answer.status_code == 403, answer.text
+    assert world.bao.try_call("POST", path, narrow, token).ok
+    assert world.bao.try_call("DELETE", path, token=token).ok
+
+
 @pytest.mark.parametrize("what", ROLE_CHANGES)
 def test_operator_makes_no_wide_role(provisioned: World, what: str) -> None:
     path = f"{PEERS}/roles/policies-edge.gate.trial"
-    token = provisioned.operator_token()
-    answer = provisioned.bao.try_call("POST", path, _role(**ROLE_CHANGES[what]), token)
-    assert answer.status_code == 403, answer.text
-    assert provisioned.bao.try_call("POST", path, _role(), token).ok, "the same role without the change is its job"
-    assert provisioned.bao.try_call("DELETE", path, token=token).ok
+    assert_only_narrow(provisioned, path, wide=_role(**ROLE_CHANGES[what]), narrow=_role())
 
 
 LOGIN_CHANGES: dict[str, dict[str, Any]] = {
@@ -183,11 +188,7 @@ LOGIN_CHANGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("what", LOGIN_CHANGES)
 def test_operator_makes_no_wide_login(provisioned: World, what: str) -> None:
     path = f"auth/{AUTH_PATH}/role/policies-edge.trial"
-    token = provisioned.operator_token()
-    answer = provisioned.bao.try_call("POST", path, _login(**LOGIN_CHANGES[what]), token)
-    assert answer.status_code == 403, answer.text
-    assert provisioned.bao.try_call("POST", path, _login(), token).ok, "the same login without the change is its job"
-    assert provisioned.bao.try_call("DELETE", path, token=token).ok
+    assert_only_narrow(provisioned, path, wide=_login(**LOGIN_CHANGES[what]), narrow=_login())
 
 
 @pytest.mark.parametrize(
