@@ -1,14 +1,16 @@
 """What stands behind the gate in these tests: a real DICOM server over mutual TLS, and a resolver that knows it."""
 
 import contextlib
+import hashlib
 import socket
 import ssl
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from pynetdicom import AE, evt
-from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import CTImageStorage, Verification
 
 from .pki import Authority, Leaf
 
@@ -20,8 +22,8 @@ class Archive:
     """A DICOM server that accepts every AE title: what is refused, the gate refused."""
 
     def __init__(self, folder: Path, leaf: Leaf, clients: Authority, port: int = 0) -> None:
-        self.stored: list[str] = []
-        self.associations = 0
+        self.stored: dict[str, str] = {}  # SOP Instance UID -> SHA-256 of the pixels
+        self.associations: Counter[str] = Counter()  # by calling AE title; the gate's own check has one too
         self.lock = threading.Lock()
         certificate = leaf.write(folder, "archive")
         root = folder / "archive-clients.pem"
@@ -34,19 +36,20 @@ class Archive:
         ae.maximum_associations = 100
         ae.add_supported_context(Verification)
         ae.add_supported_context(CTImageStorage)
-        handlers = [(evt.EVT_C_STORE, self._store), (evt.EVT_ACCEPTED, self._accepted)]
+        handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, self._store), (evt.EVT_ACCEPTED, self._accepted)]
         server = ae.start_server(("127.0.0.1", port), block=False, ssl_context=context, evt_handlers=handlers)
         assert server is not None
+        assert server.socket is not None
         self._server = server
         self.port: int = server.socket.getsockname()[1]
 
-    def _accepted(self, _event: evt.Event) -> None:
+    def _accepted(self, event: evt.Event) -> None:
         with self.lock:
-            self.associations += 1
+            self.associations[event.assoc.requestor.ae_title] += 1
 
     def _store(self, event: evt.Event) -> int:
         with self.lock:
-            self.stored.append(event.request.AffectedSOPInstanceUID)
+            self.stored[str(event.dataset.SOPInstanceUID)] = hashlib.sha256(event.dataset.PixelData).hexdigest()
         return 0x0000
 
     def stop(self) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from cryptography import x509
 from pynetdicom import AE
 from pynetdicom.association import Association
-from pynetdicom.sop_class import CTImageStorage, Verification  # type: ignore[attr-defined]
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import CTImageStorage, Verification
 
 from .pki import Authority, Leaf
 from .process import wait_for
@@ -133,7 +134,7 @@ class Device:
             self.port,
             contexts=_contexts(),
             ae_title=self.called,
-            tls_args=(self.context, None),
+            tls_args=(self.context, None),  # type: ignore[arg-type]  # no SNI, as most devices; it is passed on as it is
             bind_address=(self.source, 0),
         )
         self._open.append(association)
@@ -154,7 +155,7 @@ class Device:
                 association.abort()
 
 
-def _contexts() -> list[object]:
+def _contexts() -> list[PresentationContext]:
     ae = AE()
     ae.add_requested_context(Verification)
     ae.add_requested_context(CTImageStorage)
@@ -174,7 +175,7 @@ def rejection(association: Association) -> tuple[int, int, int] | None:
     primitive = association.acceptor.primitive
     if not association.is_rejected or primitive is None:
         return None
-    return (primitive.result, primitive.result_source, primitive.diagnostic)
+    return (primitive.result or 0, primitive.result_source or 0, primitive.diagnostic or 0)
 
 
 def served_leaf(port: int, context: ssl.SSLContext) -> x509.Certificate:
