@@ -14,7 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.agentconfig import CONFIG_DIR, RUN_DIR, TLS_DIR, AgentConfig
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.names import Component, Port, service_dns
+from pacs_operator.domain.names import PROBE_AE_TITLE, Component, Port, service_dns
+from pacs_operator.render import gate_check
 
 SLOTS: int = AgentConfig.model_fields["gate_slots"].default
 FIRST_PDU_SECONDS = 5
@@ -133,6 +134,9 @@ def render(layout: GateLayout) -> dict[str, str]:
         "maps": gatemaps,
         "slot_names": [gatemaps.slot_name(slot) for slot in range(layout.slots)],
         "orthanc_tls": _orthanc_tls(layout),
+        # The probe's title is the one that Orthanc always knows; any other it would turn away, and log that.
+        "check_request": gate_check.associate_request(PROBE_AE_TITLE, layout.ae_title).hex(),
+        "check_release": gate_check.release_request().hex(),
     }
     return {
         "haproxy.cfg": templates.get_template("haproxy.cfg.j2").render(values),
