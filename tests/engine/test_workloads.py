@@ -86,22 +86,23 @@ def test_a_rollout_restart_by_a_person_is_no_drift(world: World):
     assert world.archive["status"]["waiting"] == []
 
 
+class Newer:
+    """Tomorrow's renderer: every pod template differs a little."""
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    def render_archive(self, desired):
+        manifests = self._inner.render_archive(desired)
+        for manifest in manifests:
+            if manifest["kind"] in ("Deployment", "StatefulSet"):
+                manifest["spec"]["template"]["metadata"].setdefault("annotations", {})["new"] = "1"
+        return manifests
+
+
 def test_a_new_operator_that_renders_differently_restarts_nothing(world: World):
     pods = {pod["metadata"]["uid"] for pod in world.pods()}
-    inner = world.renderer
-
-    class Newer:
-        def config_hash(self, desired):
-            return "newer"
-
-        def render_archive(self, desired):
-            manifests = inner.render_archive(desired)
-            for manifest in manifests:
-                if manifest["kind"] in ("Deployment", "StatefulSet"):
-                    manifest["spec"]["template"]["metadata"].setdefault("annotations", {})["new"] = "1"
-            return manifests
-
-    world.renderer = Newer()
+    world.renderer = Newer(world.renderer)
     jobs = list(world.jobs_run)
     world.settle()
     assert {pod["metadata"]["uid"] for pod in world.pods()} == pods
@@ -119,6 +120,21 @@ def test_a_changed_catalog_is_rolled_out(world: World):
     world.settle(world.process)
     assert pod_spec(world.api.objects[ORTHANC])["containers"][0]["image"].endswith("2" * 64)
     assert len(world.jobs_run) == 2, "a changed release is attacked"
+
+
+def test_a_release_that_nobody_attacked_is_attacked_even_while_an_upgrade_waits(world: World):
+    jobs = len(world.jobs_run)
+    world.api.put(catalog_manifest("2"))
+    world.process.reconcile(ARCHIVE)  # rolls the release out, and is replaced before it can attack it
+    world.renderer = Newer(world.renderer)
+    first = world.operator()
+    first.reconcile(ARCHIVE)
+    assert world.condition("ConformancePassed")["status"] == "Unknown"
+    assert world.condition("Ready")["status"] == "False"
+    world.settle(first)
+    assert all("OperatorUpgrade" in waiting for waiting in world.archive["status"]["waiting"])
+    assert len(world.jobs_run) == jobs + 1
+    assert world.condition("Ready")["status"] == "True"
 
 
 def test_a_rule_added_to_a_policy_and_a_file_added_to_a_config_are_taken_out(world: World):

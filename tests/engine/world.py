@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, ClassVar
@@ -96,12 +95,6 @@ class RememberedRender:
         if key not in self._seen:
             self._seen[key] = render.render_archive(desired)
         return copy.deepcopy(self._seen[key])
-
-    def config_hash(self, desired: Desired) -> str:
-        key = f"hash {replace(desired, conformance_run=None)!r}"
-        if key not in self._seen:
-            self._seen[key] = render.config_hash(desired)
-        return self._seen[key]
 
 
 class RecordingVault:

@@ -137,7 +137,6 @@ def _stages(run: Pass) -> None:
     run.desired = workloads.desired_of(run, run.archive)
     if run.desired is None:
         return
-    run.config_hash = run.ports.renderer.config_hash(run.desired)
     run.manifests = workloads.render(run, run.desired)
     workloads.check_volumes(run)
     provision.provision(run)

@@ -19,7 +19,7 @@ from pacs_operator.kube.apply import content_hash
 from pacs_operator.kube.inventory import JOB, kind_of
 from pacs_operator.kube.port import Manifest, annotations_of, labels_of, metadata
 from pacs_operator.reconcile.context import Pass
-from pacs_operator.reconcile.workloads import render, settled
+from pacs_operator.reconcile.workloads import render, running_hash, settled
 
 JOB_PREFIX = "conformance-"
 KEPT_JOBS = 3
@@ -111,16 +111,16 @@ def step(run: Pass) -> None:
         _render_with(run, _run_of(active[0]))
         return
     _prune_history(run, jobs)
-    if run.desired is None or run.config_hash is None or run.archive is None:
+    if run.desired is None or run.archive is None:
         return
     if run.wrote_workload or run.vault_error or settled(run):
         return  # it would attack what is about to go, or fail for want of a certificate
-    tested = last.config_hash if run.waiting and last else run.config_hash
+    tested = running_hash(run)
     asked = Asked(tested, run.now, wanted_token(run), run.archive.spec.conformance)
     why = trigger(asked, last, run.status.last_handled_conformance_token)
     if why is not None:
         run.running = True
-        _render_with(run, run_name(run.archive.uid, tested, why, last), tested)
+        _render_with(run, run_name(run.archive.uid, tested, why, last))
 
 
 def wanted_token(run: Pass) -> str | None:
@@ -129,10 +129,10 @@ def wanted_token(run: Pass) -> str | None:
     return token[:MAX_TOKEN] if token else None
 
 
-def _render_with(run: Pass, name: str | None, tested: str | None = None) -> None:
+def _render_with(run: Pass, name: str | None) -> None:
     if run.desired is None or name is None:
         return
-    known = {names.ANNOTATION_CONFIG_HASH: tested or run.config_hash or ""}
+    known = {names.ANNOTATION_CONFIG_HASH: running_hash(run)}
     if token := wanted_token(run):
         known[names.ANNOTATION_RUN_NOW] = token
     manifests = []

@@ -11,7 +11,7 @@ from pacs_operator.domain.agentconfig import AgentStatus
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.catalog import Release
 from pacs_operator.domain.conditions import Condition, ConditionType
-from pacs_operator.domain.errors import PacsError
+from pacs_operator.domain.errors import InvalidSpecError, PacsError
 from pacs_operator.domain.facts import ClusterSettings, Desired, VaultSettings
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import Component
@@ -27,9 +27,6 @@ class Renderer(Protocol):
 
     def render_archive(self, desired: Desired) -> list[Manifest]:
         """Return all manifests."""
-
-    def config_hash(self, desired: Desired) -> str:
-        """Return what changes whenever something needs a restart."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +60,9 @@ class Memory:
     vault_checked: datetime | None = None
     roles_checked: datetime | None = None
     peer_roles: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, tuple[int, InvalidSpecError]] = field(
+        default_factory=dict
+    )  # by peer: what Vault's rules refused
     presented_at: dict[str, datetime] = field(default_factory=dict)  # by peer: when its notAfter last changed in status
     agents_asked: datetime | None = None
     agents: dict[str, tuple[Component, AgentStatus]] = field(default_factory=dict)  # by pod uid
@@ -92,7 +92,6 @@ class Pass:
     peers: LivePeers | None = None
     desired: Desired | None = None
     manifests: list[Manifest] = field(default_factory=list)
-    config_hash: str | None = None
     vault_error: PacsError | None = None
     waiting: list[str] = field(default_factory=list)
     wrote_workload: bool = False

@@ -1,11 +1,12 @@
 """Peers: who is accepted, what gate and Orthanc are told, which Vault roles exist, what each peer's status says."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import ValidationError
 
 from pacs_operator.domain import names
-from pacs_operator.domain.acceptance import Decision, accepted_peers, decide
+from pacs_operator.domain.acceptance import Claim, Decision, accepted_peers, decide
 from pacs_operator.domain.errors import ConflictError, NotFoundError
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 from pacs_operator.domain.names import CaName, Component, peer_role, pki_mount
@@ -21,7 +22,7 @@ from pacs_operator.reconcile.observe import read_claims
 
 def accept(run: Pass) -> None:
     """Decide on all peers of the archive and make the live list."""
-    claims = read_claims(run.ports.kube, run.name)
+    claims = [(live, _as_known(run, claim)) for live, claim in read_claims(run.ports.kube, run.name)]
     consenting: set[str] = set()
     if run.archive and claims:
         selector = run.archive.spec.peers.namespace_selector.match_labels
@@ -29,6 +30,12 @@ def accept(run: Pass) -> None:
     run.decisions = decide(run.archive, [claim for _, claim in claims], consenting, run.name)
     run.peer_objects = {claim.key: live for live, claim in claims}
     run.peers = live_peers(run.name, accepted_peers(run.decisions))
+
+
+def _as_known(run: Pass, claim: Claim) -> Claim:
+    """Return a claim with what the secrets backend said of it: only an edit of the peer can change that."""
+    generation, error = run.memory.refused.get(claim.key, (None, None))
+    return replace(claim, error=error) if error and generation == claim.generation else claim
 
 
 def live_peers(archive: str, accepted: list[Peer]) -> LivePeers:

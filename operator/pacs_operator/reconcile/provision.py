@@ -6,9 +6,10 @@ Vault's trouble never stops a pass: what runs keeps running, and the rest of the
 from datetime import timedelta
 
 from pacs_operator.domain.conditions import ConditionType
-from pacs_operator.domain.errors import VaultError
+from pacs_operator.domain.errors import InvalidSpecError, VaultError
 from pacs_operator.domain.names import peer_role
 from pacs_operator.kube.events import Notice
+from pacs_operator.reconcile import peers, workloads
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.vault.port import Changes, VaultPort
 
@@ -37,9 +38,20 @@ def provision(run: Pass) -> None:
 
 
 def provision_peers(run: Pass) -> None:
-    """Have one role for each accepted peer and none for any other."""
+    """Have one role for each accepted peer and none for any other.
+
+    A peer that the backend's rules refuse, though ours accepted it, is refused like any other; the rest goes on.
+    """
+    while _provision_peers(run):  # each round refuses at least one of the accepted
+        peers.accept(run)
+        run.desired = workloads.desired_of(run, run.archive) if run.archive else None
+        run.manifests = workloads.render(run, run.desired) if run.desired else []
+
+
+def _provision_peers(run: Pass) -> bool:
+    """Return whether a peer was refused, so that all has to be decided again: others may have wanted what it held."""
     if run.vault_error or run.lineage is None:
-        return
+        return False
     wanted = {
         peer_role(peer.namespace, peer.name): peer
         for decision in run.decisions
@@ -49,20 +61,27 @@ def provision_peers(run: Pass) -> None:
     memory = run.memory
     everything = memory.roles_checked is None or run.now - memory.roles_checked >= ROLES_AGAIN
     if not everything and memory.peer_roles == identities:
-        return
+        return False
+    refused = {}
     try:
         vault = run.ports.vault(run.vault_settings)
         _report(run, _narrow(vault, run.lineage, identities, memory.peer_roles, everything))
         for role, peer in wanted.items():
             if everything or memory.peer_roles.get(role) != identities[role]:
-                _report(run, vault.ensure_peer_role(run.lineage, peer.namespace, peer.name, identities[role]))
+                try:
+                    _report(run, vault.ensure_peer_role(run.lineage, peer.namespace, peer.name, identities[role]))
+                except InvalidSpecError as error:
+                    refused[peer.key] = (peer.generation, error)
     except VaultError as error:
         memory.roles_checked = None
         failed(run, error)
-        return
+        return False
+    memory.refused.update(refused)
+    # With those refused: a role that one of them had before is then taken away as that of a peer that is gone.
     memory.peer_roles = identities
     if everything:
         memory.roles_checked = run.now
+    return bool(refused)
 
 
 def _narrow(vault: VaultPort, lineage: str, wanted: dict[str, str], known: dict[str, str], everything: bool) -> Changes:

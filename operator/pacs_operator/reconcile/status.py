@@ -24,7 +24,7 @@ from pacs_operator.kube.port import Manifest, metadata
 from pacs_operator.reconcile.agents import activity, answers, certificates, crl_ends, unconfirmed
 from pacs_operator.reconcile.conformance import freshness, parse_time
 from pacs_operator.reconcile.context import Pass
-from pacs_operator.reconcile.workloads import settled
+from pacs_operator.reconcile.workloads import running_hash, settled
 
 COARSE = timedelta(minutes=15)
 #: A leaf this close to its end should long have been renewed (agents renew at two thirds of its life).
@@ -236,8 +236,7 @@ def _conformance(run: Pass) -> None:
 
 
 def _attacked_this(run: Pass, last: ConformanceStatus) -> bool:
-    """Tell whether a run attacked what runs now: while a change waits, what runs is what was attacked last."""
-    return last.config_hash == run.config_hash or bool(run.waiting)
+    return last.config_hash == running_hash(run)
 
 
 def _isolation(run: Pass) -> None:

@@ -183,6 +183,20 @@ def _tell(run: Pass, written: Written) -> None:
     run.notices.append(Notice("Warning", "DriftRepaired", text))
 
 
+def running_hash(run: Pass) -> str:
+    """Return the hash of the pod templates that run, which is what a conformance run attacks.
+
+    While a change waits these are the old templates: an operator upgrade that waits asks for no new run, a release
+    that was rolled out beside something waiting does.
+    """
+    workloads = [manifest for manifest in run.manifests if kind_of(manifest) in (DEPLOYMENT, STATEFUL_SET)]
+    marks = {
+        display(manifest): annotations_of(run.owned.get(key_of(manifest)) or {}).get(ANNOTATION_TEMPLATE)
+        for manifest in workloads
+    }
+    return content_hash(sorted(marks.items()))
+
+
 def settled(run: Pass) -> list[str]:
     """Return what is not yet as rendered: workloads whose pods are not all new and ready; empty when all are."""
     return [
