@@ -1,10 +1,12 @@
 """Folders as a pod has them: ``/tls`` and ``/run/pacs`` in memory, ConfigMaps swapped by a link."""
 
 import io
+import json
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -12,8 +14,15 @@ import structlog
 from pacs_operator.agent.log import configure
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.domain.gatepeers import LivePeers
-from tests.images.conftest import built, image  # noqa: F401  # fixtures: the built images
+from tests.images.conftest import REPOSITORY, image  # noqa: F401  # fixture: built images, unpacked
 from tests.vault.conftest import archive, lineage, world  # noqa: F401  # fixtures: a real OpenBao
+
+
+@pytest.fixture(scope="session")
+def built() -> dict[str, Any]:
+    """Build the two servers that agents stand beside here, when they are not in the cache."""
+    subprocess.run([str(REPOSITORY / "images/build"), "archive", "database"], check=True)
+    return dict(json.loads((REPOSITORY / "build/images.json").read_text()))
 
 
 class MountedConfigMap:
@@ -84,3 +93,10 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def entered(tmp_path: Path) -> None:
+    """Let the servers' own users reach this test's folder."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)

@@ -3,9 +3,11 @@
 import asyncio
 import heapq
 import itertools
+import os
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -133,7 +135,8 @@ class Authority:
 
     def issue(self, names: list[str], public_key: object, life: timedelta) -> x509.Certificate:
         """Sign a leaf for servers and clients."""
-        builder = self._builder(x509.Name([]), public_key, life)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names[:1]])
+        builder = self._builder(subject, public_key, life)
         if names:
             san = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
             builder = builder.add_extension(san, critical=False)
@@ -265,3 +268,10 @@ def peer(number: int, *titles: str, rights: tuple[Right, ...] = (Right.ECHO, Rig
 
 def peers(revision: str, *entries: LivePeer) -> LivePeers:
     return LivePeers(revision=revision, peers=list(entries))
+
+
+def give(uid: int, *folders: Path) -> None:
+    """Make files and folders belong to a server's user: in a pod, it is the agent's own."""
+    for folder in folders:
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, uid, uid)
