@@ -51,6 +51,7 @@ def test_a_peer_inside_all_bounds_is_accepted():
         ({"aeTitles": ["RADIOLOGY"]}, "DuplicateAETitle", ["'RADIOLOGY'", "archive's own"]),
         ({"certificate": {"dnsName": "gate.radiology-edge.svc"}}, "ReservedIdentity", ["gate.radiology-edge.svc"]),
         ({"certificate": {"dnsName": "radiology.pacs.internal"}}, "ReservedIdentity", ["radiology.pacs.internal"]),
+        ({"certificate": {"dnsName": "a.b.svc.cluster.local"}}, "ReservedIdentity", ["a.b.svc.cluster.local"]),
         ({"aeTitles": ["PACSPROBE"]}, "ReservedAETitle", ["'PACSPROBE'"]),
         ({"aeTitles": [""]}, "InvalidAETitle", ["it is empty"]),
         ({"certificate": {"dnsName": "*.imaging.example"}}, "InvalidIdentity", ["wildcard"]),

@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import covered
+from pacs_operator.domain.leaves import is_reserved_dns_name
 from pacs_operator.domain.peer import Peer
 
 #: The gate has 256 pre-allocated slots; two belong to the archive's own probes.
 MAX_PEERS = 254
-#: Names of Services and of the gate itself: a peer that held one could pose as a part of the archive.
-_RESERVED_SUFFIXES = (".svc", ".svc.cluster.local", ".pacs.internal")
 
 ACCEPTED = "Accepted"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A ``DicomPeer`` that wants to bind: its typed form, or why it has none.
+    """A ``DicomPeer`` that wants to bind: its typed form, or why it has none or may not bind whatever else holds.
 
     ``key`` is ``namespace/name``, ``created`` its creation time; both are known even when the spec is invalid.
     """
@@ -93,7 +92,7 @@ def accepted_peers(decisions: Sequence[Decision]) -> list[Peer]:
 
 
 def _valid(claim: Claim) -> Peer:
-    if claim.peer is None:
+    if claim.error is not None or claim.peer is None:
         raise claim.error or InvalidSpecError("spec: not valid", action="see kubectl explain dicompeer.spec")
     return claim.peer
 
@@ -127,7 +126,7 @@ def _check_bounds(archive: Archive, peer: Peer, consenting: set[str]) -> None:
             action="give the device a title of its own",
             reason="DuplicateAETitle",
         )
-    if peer.spec.certificate.dns_name.endswith(_RESERVED_SUFFIXES):
+    if is_reserved_dns_name(peer.spec.certificate.dns_name):
         raise InvalidSpecError(
             f"spec.certificate.dnsName: {peer.spec.certificate.dns_name!r} is a name of the cluster's own services",
             action="use a name of the device, for example ct1.imaging.example",

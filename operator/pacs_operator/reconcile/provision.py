@@ -8,6 +8,7 @@ from datetime import timedelta
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import InvalidSpecError, VaultError
 from pacs_operator.domain.names import peer_role
+from pacs_operator.domain.peer import Peer
 from pacs_operator.kube.events import Notice
 from pacs_operator.reconcile import peers, workloads
 from pacs_operator.reconcile.context import Pass
@@ -62,26 +63,30 @@ def _provision_peers(run: Pass) -> bool:
     everything = memory.roles_checked is None or run.now - memory.roles_checked >= ROLES_AGAIN
     if not everything and memory.peer_roles == identities:
         return False
-    refused = {}
     try:
         vault = run.ports.vault(run.vault_settings)
         _report(run, _narrow(vault, run.lineage, identities, memory.peer_roles, everything))
-        for role, peer in wanted.items():
-            if everything or memory.peer_roles.get(role) != identities[role]:
-                try:
-                    _report(run, vault.ensure_peer_role(run.lineage, peer.namespace, peer.name, identities[role]))
-                except InvalidSpecError as error:
-                    refused[peer.key] = (peer.generation, error)
+        stale = [role for role in wanted if everything or memory.peer_roles.get(role) != identities[role]]
+        refused = [wanted[role] for role in stale if not _ensured(run, vault, run.lineage, wanted[role])]
     except VaultError as error:
         memory.roles_checked = None
         failed(run, error)
-        return False
-    memory.refused.update(refused)
+        return any(memory.refused.get(peer.key, (None,))[0] == peer.generation for peer in wanted.values())
     # With those refused: a role that one of them had before is then taken away as that of a peer that is gone.
     memory.peer_roles = identities
     if everything:
         memory.roles_checked = run.now
     return bool(refused)
+
+
+def _ensured(run: Pass, vault: VaultPort, lineage: str, peer: Peer) -> bool:
+    try:
+        changes = vault.ensure_peer_role(lineage, peer.namespace, peer.name, peer.spec.certificate.dns_name)
+    except InvalidSpecError as error:
+        run.memory.refused[peer.key] = (peer.generation, error)
+        return False
+    _report(run, changes)
+    return True
 
 
 def _narrow(vault: VaultPort, lineage: str, wanted: dict[str, str], known: dict[str, str], everything: bool) -> Changes:
