@@ -19,11 +19,13 @@ from pacs_operator.agent.errors import AgentConfigError, KeysNotInMemoryError
 from pacs_operator.agent.keeper import Keeper
 from pacs_operator.agent.neighbour import Changes
 from pacs_operator.agent.paths import Surroundings
+from pacs_operator.domain.agentconfig import Leaf
 from pacs_operator.domain.names import CaName
 from pacs_operator.vault.errors import VaultSealedError, VaultUnreachableError
 from tests.agent.support import DAY, WEEK, FakeClock, LocalVault, gate_config, leaf
 
 LEAVES = ["server-ec", "orthanc-client", "control"]
+HOUR = 3600
 SEALED = VaultSealedError("Vault is sealed", action="unseal it")
 
 
@@ -61,6 +63,11 @@ def vault(clock: FakeClock) -> LocalVault:
 @pytest.fixture
 def pod(surroundings: Surroundings, clock: FakeClock, vault: LocalVault) -> Pod:
     return Pod(surroundings, clock, vault)
+
+
+def short_lived(seconds: int) -> list[Leaf]:
+    """Return the usual leaves with another life."""
+    return [one.model_copy(update={"ttl_seconds": seconds}) for one in gate_config().leaves]
 
 
 def serials(surroundings: Surroundings) -> dict[str, int]:
@@ -135,19 +142,22 @@ async def test_a_quarter_of_a_year_costs_no_more_certificates_than_it_must(
 
 
 async def test_vault_sealed_for_longer_than_a_life_keeps_files_reports_and_recovers(
-    pod: Pod, clock: FakeClock, vault: LocalVault, surroundings: Surroundings
+    surroundings: Surroundings, clock: FakeClock, vault: LocalVault
 ) -> None:
+    for authority in vault.authorities.values():
+        authority.crl_life = timedelta(hours=6)
+    pod = Pod(surroundings, clock, vault, leaves=short_lived(6 * HOUR))
     await pod.keeper.obtain_all()
     before = serials(surroundings)
     async with pod.running():
         vault.failing = SEALED
-        await clock.advance(WEEK * 5 / 6)
+        await clock.advance(5 * HOUR)
         pod.keeper.look_at_ages()
         standing = pod.context.problems.standing()
         assert standing["leaf/server-ec"] == "VaultSealed" and standing["trust/peers"] == "VaultSealed"
         assert standing["age/crl/peers"] == "CrlPastHalfLife" and "age/leaf/server-ec" not in standing
         assert serials(surroundings) == before
-        await clock.advance(WEEK / 3)
+        await clock.advance(2 * HOUR)
         pod.keeper.look_at_ages()
         assert pod.context.problems.standing()["age/leaf/server-ec"] == "LeafExpired"
         assert pod.context.problems.standing()["age/crl/peers"] == "CrlExpired"
@@ -196,7 +206,7 @@ async def test_a_writer_killed_between_two_files_is_repaired(
     assert not (surroundings.tls / ".server-ec.key.deadbeef").exists()
 
 
-@pytest.mark.parametrize("spoil", ["names", "expired", "root", "garbage", "key-type"])
+@pytest.mark.parametrize("spoil", ["names", "root", "garbage", "key-type"])
 async def test_what_lies_there_is_not_used_when_it_is_not_right(
     spoil: str, pod: Pod, surroundings: Surroundings, clock: FakeClock, vault: LocalVault
 ) -> None:
@@ -209,8 +219,6 @@ async def test_what_lies_there_is_not_used_when_it_is_not_right(
     elif spoil == "key-type":
         changed = leaf("orthanc-client", CaName.INTERNAL, "gate.rad-edge.svc", key_type="RSA")
         config["leaves"] = [changed, *(one for one in gate_config().leaves if one.name != "orthanc-client")]
-    elif spoil == "expired":
-        await clock.advance(WEEK + 1)
     elif spoil == "root":
         vault.authorities[CaName.INTERNAL] = LocalVault(clock.now).authorities[CaName.INTERNAL]
         surroundings.root(CaName.INTERNAL).unlink()
@@ -218,6 +226,43 @@ async def test_what_lies_there_is_not_used_when_it_is_not_right(
         surroundings.bundle("orthanc-client").write_bytes(b"-----BEGIN NOTHING-----\n")
     await Pod(surroundings, clock, vault, **config).keeper.obtain_all()
     assert serials(surroundings)["orthanc-client"] != before
+
+
+async def test_a_restart_with_expired_leaves_does_not_wait_for_a_sealed_vault(
+    pod: Pod, surroundings: Surroundings, clock: FakeClock, vault: LocalVault
+) -> None:
+    await pod.keeper.obtain_all()
+    before = serials(surroundings)
+    vault.failing = SEALED
+    await clock.advance(WEEK + 1)
+    again = Pod(surroundings, clock, vault)
+    await again.keeper.obtain_all()
+    again.keeper.look_at_ages()
+    assert again.context.problems.standing()["age/leaf/server-ec"] == "LeafExpired"
+    async with again.running():
+        vault.failing = None
+        await clock.advance(1)
+        assert all(serials(surroundings)[name] != before[name] for name in LEAVES)
+
+
+NO_CERTIFICATE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize("answer", ["", "garbage", NO_CERTIFICATE, "ü"])
+async def test_senseless_answers_do_not_end_the_agent(
+    answer: str, surroundings: Surroundings, clock: FakeClock, vault: LocalVault
+) -> None:
+    pod = Pod(surroundings, clock, vault, leaves=short_lived(HOUR))
+    await pod.keeper.obtain_all()
+    before = {path.name: path.read_bytes() for path in surroundings.tls.iterdir()}
+    async with pod.running():
+        vault.sign = lambda leaf, lineage_id, csr_pem: answer
+        vault.ca_pem = lambda lineage_id, ca: answer
+        await clock.advance(HOUR + 60)
+        standing = pod.context.problems.standing()
+        assert set(standing.values()) == {"CertificateMismatch"}
+        assert {"leaf/server-ec", "trust/peers"} <= set(standing)
+        assert {path.name: path.read_bytes() for path in surroundings.tls.iterdir()} == before
 
 
 async def test_vaults_answer_for_other_names_is_not_used(
@@ -274,8 +319,9 @@ async def test_a_list_signed_by_somebody_else_is_not_taken(
 
 
 async def test_a_full_volume_is_a_problem_with_a_name(
-    pod: Pod, surroundings: Surroundings, clock: FakeClock, memory: Path
+    surroundings: Surroundings, clock: FakeClock, vault: LocalVault, memory: Path
 ) -> None:
+    pod = Pod(surroundings, clock, vault, leaves=short_lived(HOUR))
     await pod.keeper.obtain_all()
     before = serials(surroundings)
     filler = memory / "filler"
@@ -283,7 +329,7 @@ async def test_a_full_volume_is_a_problem_with_a_name(
         while True:
             file.write(b"\0" * 65536)
     async with pod.running():
-        await clock.advance(WEEK * 2 / 3 + 600)
+        await clock.advance(HOUR * 2 / 3 + 60)
         assert pod.context.problems.standing()["leaf/server-ec"] == "TlsNotWritable"
         assert serials(surroundings) == before
         filler.unlink()

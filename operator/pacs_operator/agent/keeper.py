@@ -11,7 +11,7 @@ from pacs_operator.agent.files import require_memory, sweep_temporaries
 from pacs_operator.agent.keeping import Kept, KeptLeaf, KeptTrust
 from pacs_operator.agent.neighbour import Changes
 from pacs_operator.agent.schedule import backoff_seconds
-from pacs_operator.domain.errors import VaultError
+from pacs_operator.domain.errors import PacsError, VaultError
 from pacs_operator.domain.names import CaName
 
 
@@ -83,10 +83,10 @@ class Keeper:
             self.renewing += 1
             try:
                 changes = await asyncio.get_running_loop().run_in_executor(self._vault_thread, one.renew)
-            except (VaultError, CertificateMismatchError, OSError) as error:
+            except (VaultError, CertificateMismatchError, OSError, KeyError, TypeError, ValueError) as error:
                 failures += 1
                 self.renewing -= 1
-                self._problems.report(one.subject, TlsNotWritableError(error) if isinstance(error, OSError) else error)
+                self._problems.report(one.subject, _typed(error))
                 await self._clock.sleep(backoff_seconds(failures, self._clock.jitter()))
             else:
                 self.renewing -= 1
@@ -149,6 +149,20 @@ class CrlExpiredError(AgentError):
             f"the revocation list of {ca.value} has expired; only what it lists stays refused",
             action="see that Vault answers and rebuilds its lists (auto_rebuild)",
         )
+
+
+def _typed(error: Exception) -> PacsError:
+    """Return an error with a reason: whatever Vault or a proxy before it answers, the loop goes on."""
+    match error:
+        case PacsError():
+            return error
+        case OSError():
+            return TlsNotWritableError(error)
+        case _:
+            return CertificateMismatchError(
+                f"the answer of Vault cannot be understood ({type(error).__name__})",
+                action="see that nothing between the pods and Vault alters answers",
+            )
 
 
 class TlsNotWritableError(AgentError):

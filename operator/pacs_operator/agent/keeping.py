@@ -123,13 +123,17 @@ class KeptLeaf:
         self._clock = context.clock
 
     def load(self) -> bool:
-        """Use the certificate of an earlier start, so that a restarted agent issues no second one."""
+        """Use the certificate of an earlier start, so that a restarted agent issues no second one.
+
+        An expired one, too: the server that runs with it may not lose its readiness to a Vault that is down; it is
+        due at once.
+        """
         pem = read_if_there(self._surroundings.bundle(self.leaf.name))
         if pem is None or self._trust.root is None:
             return False
         try:
             credential = parse_credential(pem, pem)
-            check_credential(credential, self.leaf, self._trust.root, self._clock.now())
+            check_credential(credential, self.leaf, self._trust.root)
         except (ValueError, CertificateMismatchError):
             return False
         self._take(credential, obtained=None)

@@ -118,8 +118,15 @@ def load_crl(pem: bytes, root: x509.Certificate) -> x509.CertificateRevocationLi
     return crl
 
 
-def check_credential(credential: Credential, leaf: Leaf, root: x509.Certificate, now: datetime) -> None:
+def check_credential(credential: Credential, leaf: Leaf, root: x509.Certificate, now: datetime | None = None) -> None:
     """Refuse a certificate that is not the one this leaf needs.
+
+    Parameters
+    ----------
+    credential, leaf, root
+        What came, what was asked for, and who has to have signed it.
+    now
+        Moment at which it has to be valid still; None: age does not matter.
 
     Raises
     ------
@@ -135,7 +142,7 @@ def check_credential(credential: Credential, leaf: Leaf, root: x509.Certificate,
         wrong = "it was issued for another key"
     elif sorted(dns_names_of(certificate)) != sorted(leaf.dns_names):
         wrong = "its DNS names are not those asked for"
-    elif certificate.not_valid_after_utc <= now:
+    elif now is not None and certificate.not_valid_after_utc <= now:
         wrong = "it has expired"
     else:
         try:
