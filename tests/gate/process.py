@@ -27,7 +27,8 @@ from .archive import ORTHANC_FQDN, ORTHANC_NAME, Archive, Resolver
 from .pki import Authority
 
 T = TypeVar("T")
-ROOTFS = Path(os.environ.get("PACS_GATE_ROOTFS", "/var/cache/pacs-images/rootfs/gate"))
+_IMAGES = Path(os.environ.get("PACS_IMAGES_CACHE", "/var/cache/pacs-images"))  # as images/build has it
+ROOTFS = Path(os.environ.get("PACS_GATE_ROOTFS", _IMAGES / "rootfs" / "gate"))
 
 
 def haproxy_command() -> list[str]:
