@@ -16,6 +16,12 @@ from tests.agent.support import peer, peers
 from tests.agent.test_orthanc import orthanc_config
 
 
+class QuietServer(ThreadingHTTPServer):
+    """Says nothing of clients that gave up waiting."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None: ...
+
+
 class SimulatedRest:
     """Answers from a table; what is not in it is 404."""
 
@@ -42,7 +48,7 @@ class SimulatedRest:
 
             def log_message(self, format: str, *args: Any) -> None: ...
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = QuietServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 
