@@ -188,3 +188,67 @@ def test_helm_is_told_what_is_missing() -> None:
     assert refused.returncode != 0
     for words in ("image", "does not match pattern", "vault/caPem", "apiServer"):
         assert words in refused.stderr
+
+
+def refused_soon(act: Any, words: str) -> str:
+    """Return the refusal once the policy has taken effect."""
+    for _ in range(200):
+        try:
+            act()
+        except ApiException as error:
+            if words in str(error.body):
+                return str(error.body)
+    raise AssertionError(f"never refused with: {words}")
+
+
+def test_the_clusters_collectors_may_finish_what_was_deleted(installed: client.ApiClient) -> None:
+    """Foreground deletion and history need the garbage collector's updates."""
+    wait_for_policies(installed)
+    rights = {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}
+    roles = client.RbacAuthorizationV1Api(installed)
+    role: Any = {"metadata": {"name": "collector"}, "rules": [rights]}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "collector"}
+    users = [f"system:serviceaccount:kube-system:{name}" for name in ("generic-garbage-collector", "somebody")]
+    subjects = [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user} for user in users]
+    roles.create_namespaced_role("scratch-edge", role)
+    binding: Any = {"metadata": {"name": "collector"}, "roleRef": reference, "subjects": subjects}
+    roles.create_namespaced_role_binding("scratch-edge", binding)
+    collector, somebody = (client.CoreV1Api(as_user(installed, user)) for user in users)
+    pod = {**POD, "spec": {**POD["spec"], "serviceAccountName": "gate"}}
+    collector.create_namespaced_pod("scratch-edge", pod, dry_run="All")
+    with pytest.raises(ApiException) as caught:
+        somebody.create_namespaced_pod("scratch-edge", pod, dry_run="All")
+    assert "belong to pacs-operator" in str(caught.value.body)
+
+
+def test_the_operator_stays_in_its_zones(installed: client.ApiClient) -> None:
+    """A stolen operator token runs no pod beside somebody else's Secrets."""
+    api = as_user(installed, OPERATOR)
+    job: Any = {
+        "metadata": {"name": "thief"},
+        "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}}},
+    }
+    jobs, core = client.BatchV1Api(api), client.CoreV1Api(api)
+    refusal = refused_soon(
+        lambda: jobs.create_namespaced_job("default", job, dry_run="All"), "pacs-operator writes only in its zones"
+    )
+    assert "default is none" in refusal
+    jobs.create_namespaced_job("scratch-edge", job, dry_run="All")
+    config: Any = {"metadata": {"name": "x"}}
+    with pytest.raises(ApiException) as caught:
+        core.create_namespaced_config_map("kube-system", config, dry_run="All")
+    assert "writes only in its zones" in str(caught.value.body)
+    core.create_namespaced_config_map("scratch-edge", config, dry_run="All")
+    client.CoreV1Api(installed).create_namespaced_config_map("default", config, dry_run="All")
+
+
+def test_the_operator_claims_no_foreign_namespace(installed: client.ApiClient) -> None:
+    admin, operator = client.CoreV1Api(installed), client.CoreV1Api(as_user(installed, OPERATOR))
+    admin.create_namespace(namespace("foreign", team="lab"))
+    admin.create_namespace(namespace("offered", **{"pacs-operator.io/consent": "scratch"}))
+    claim: Any = {"metadata": {"labels": namespace("x")["metadata"]["labels"]}}
+    refusal = refused_soon(
+        lambda: operator.patch_namespace("foreign", claim, dry_run="All"), "is not a zone of pacs-operator"
+    )
+    assert "label it pacs-operator.io/consent=" in refusal
+    operator.patch_namespace("offered", claim, dry_run="All")
