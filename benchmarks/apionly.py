@@ -198,6 +198,19 @@ class OperatorProcess:
         lines = self._passes.read_text().splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
+    def cpu_seconds(self) -> float:
+        """Return the processor time of the whole process so far, all threads.
+
+        Raises
+        ------
+        RuntimeError
+            The process was not started.
+        """
+        if self._process is None:
+            raise RuntimeError("the operator does not run")
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # proc(5): utime, stime
+
     def memory_mib(self, field: str) -> float:
         """Return a line of ``/proc/<pid>/status``: VmRSS now, or VmHWM, the most there ever was.
 
