@@ -72,6 +72,7 @@ class LeafStatus(Model):
     sha256: str  # fingerprint of the DER leaf, lower-case hex
     dns_names: list[str]
     served_serial: str | None = None  # what the neighbour presents, where that can be seen; other: restart pending
+    served_not_after: str | None = None  # end of what the neighbour presents, where the agent knows it
 
 
 class PeerActivity(Model):

@@ -43,6 +43,8 @@ class CertificateStatus(Model):
     name: str
     serial: str
     not_after: str
+    served_serial: str | None = None  # while the server still presents an older one; and when that one ends
+    served_not_after: str | None = None
 
 
 class Effective(Model):

@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from pacs_operator.domain import names
-from pacs_operator.domain.agentconfig import AgentStatus, PeerActivity
+from pacs_operator.domain.agentconfig import AgentStatus, LeafStatus, PeerActivity
 from pacs_operator.domain.errors import PacsError, VaultError
 from pacs_operator.domain.names import Component, service_dns
+from pacs_operator.domain.rotation import Rotation, pending
 from pacs_operator.domain.status import CertificateStatus
 from pacs_operator.kube.port import Manifest, labels_of, metadata
+from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 
 ASK_AGAIN = timedelta(seconds=30)
@@ -72,9 +74,9 @@ def certificates(run: Pass) -> list[CertificateStatus]:
     found: dict[tuple[Component, str], CertificateStatus] = {}
     for component, status in run.memory.agents.values():
         for leaf in status.leaves:
-            entry = CertificateStatus(component=component, name=leaf.name, serial=leaf.serial, not_after=leaf.not_after)
+            entry = _certificate(component, leaf, run.observed.certificates)
             other = found.get((component, leaf.name))
-            if other is None or entry.not_after < other.not_after:
+            if other is None or end_of(entry) < end_of(other):
                 found[component, leaf.name] = entry
     answered = {component for component, _ in found}
     for known in run.observed.certificates:
@@ -83,11 +85,42 @@ def certificates(run: Pass) -> list[CertificateStatus]:
     return [found[key] for key in sorted(found)]
 
 
+def rotation_of(run: Pass) -> Rotation | None:
+    """Return the restart that Orthanc needs, as its agent tells in this very process; silence is no ground for one."""
+    return pending(certificates(run)) if answers(run, Component.ORTHANC) else None
+
+
+def _certificate(component: Component, leaf: LeafStatus, before: list[CertificateStatus]) -> CertificateStatus:
+    """Return one leaf; with what its server presents in its stead, whose end the status remembers."""
+    entry = CertificateStatus(component=component, name=leaf.name, serial=leaf.serial, not_after=leaf.not_after)
+    if leaf.served_serial in (None, leaf.serial):
+        return entry
+    known = {old.serial: old.not_after for old in before if old.component is component and old.name == leaf.name}
+    known |= {
+        old.served_serial: old.served_not_after
+        for old in before
+        if old.component is component and old.name == leaf.name and old.served_serial and old.served_not_after
+    }
+    end = leaf.served_not_after or known.get(leaf.served_serial or "") or _usual_end(leaf)
+    return entry.model_copy(update={"served_serial": leaf.served_serial, "served_not_after": end})
+
+
+def _usual_end(leaf: LeafStatus) -> str:
+    """Return when a certificate ends that was renewed at two thirds of its life, as agents do it."""
+    began, ends = parse_time(leaf.not_before), parse_time(leaf.not_after)
+    return (began + (ends - began) / 3).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def end_of(entry: CertificateStatus) -> str:
+    """Return when what a server presents ends: the older certificate, while it presents that one."""
+    return entry.served_not_after or entry.not_after
+
+
 def ends_by_component(known: Iterable[CertificateStatus]) -> dict[str, float]:
     """Return when each component's first certificate ends, seconds since the epoch."""
     ends: dict[str, float] = {}
     for entry in known:
-        end = datetime.fromisoformat(entry.not_after.replace("Z", "+00:00")).timestamp()
+        end = parse_time(end_of(entry)).timestamp()
         ends[entry.component.value] = min(end, ends.get(entry.component.value, end))
     return ends
 

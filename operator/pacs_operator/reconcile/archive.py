@@ -8,12 +8,23 @@ from datetime import datetime
 
 from pacs_operator.domain.acceptance import decide
 from pacs_operator.domain.conditions import ConditionType
-from pacs_operator.domain.errors import ConflictError, NotFoundError, PacsError
+from pacs_operator.domain.errors import ConflictError, InvalidSpecError, NotFoundError, PacsError
 from pacs_operator.domain.names import Zone, namespace_of
 from pacs_operator.kube.apply import Applier
 from pacs_operator.kube.inventory import ARCHIVE
 from pacs_operator.kube.port import Manifest, metadata
-from pacs_operator.reconcile import agents, conformance, deletion, observe, peers, provision, status, workloads, zones
+from pacs_operator.reconcile import (
+    agents,
+    conformance,
+    deletion,
+    observe,
+    peers,
+    provision,
+    revocation,
+    status,
+    workloads,
+    zones,
+)
 from pacs_operator.reconcile.context import Memory, Outcome, Pass, Ports, Settings
 from pacs_operator.reconcile.peermetrics import PeerNumbers, numbers
 
@@ -108,6 +119,7 @@ def _work(run: Pass) -> Outcome:
     error = _attempt(run)
     if error is not None:
         _record(run, error)
+        error = _enforce(run, error)
     if status.write(run) or run.notices:
         status.tell(run, before)
     if error is not None and error.retry:
@@ -124,6 +136,15 @@ def _attempt(run: Pass) -> PacsError | None:
     except PacsError as error:
         return error
     return None
+
+
+def _enforce(run: Pass, error: PacsError) -> PacsError:
+    """Take away what was revoked, whatever stopped the pass; a failure of that is tried again sooner."""
+    try:
+        revocation.enforce(run, error)
+    except PacsError as failure:
+        return error if error.retry else failure
+    return error
 
 
 def _stages(run: Pass) -> None:
@@ -147,6 +168,7 @@ def _stages(run: Pass) -> None:
     if run.running:
         workloads.apply_all(run)
     agents.ask(run)
+    workloads.rotate(run, agents.rotation_of(run))
     _prune(run)
     peers.write_statuses(run.ports.kube, run.decisions, run.peer_objects, peers.StatusFacts(run.lineage, run.now))
     status.fill(run)
@@ -177,12 +199,24 @@ def _record(run: Pass, error: PacsError) -> None:
 
 
 def _suspended(run: Pass) -> Outcome:
-    text = "spec.suspend is true: nothing is written but this status; what runs keeps running"
+    text = (
+        "spec.suspend is true: nothing is written but this status; what runs keeps running, "
+        "and peers that are revoked or narrowed stay in force until it is false"
+    )
+    _try_to_type(run)
+    revocation.report_suspended(run)
     run.set(ConditionType.RECONCILING, "False", "Suspended", text)
     run.set(ConditionType.STALLED, "False", "Suspended", text)
     run.set(ConditionType.READY, "Unknown", "Suspended", text)
     status.write(run)
     return Outcome("Suspended")
+
+
+def _try_to_type(run: Pass) -> None:
+    try:
+        run.archive = observe.typed_archive(run.live)
+    except InvalidSpecError:
+        run.archive = None  # peers are then judged by what can be read
 
 
 def _outcome(run: Pass, error: PacsError | None) -> Outcome:

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from pacs_operator.domain import names
 from pacs_operator.domain.acceptance import Claim, Decision, accepted_peers, decide
+from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.errors import ConflictError, NotFoundError
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 from pacs_operator.domain.names import CaName, Component, peer_role, pki_mount
@@ -22,14 +23,30 @@ from pacs_operator.reconcile.observe import read_claims
 
 def accept(run: Pass) -> None:
     """Decide on all peers of the archive and make the live list."""
-    claims = [(live, _as_known(run, claim)) for live, claim in read_claims(run.ports.kube, run.name)]
-    consenting: set[str] = set()
-    if run.archive and claims:
-        selector = run.archive.spec.peers.namespace_selector.match_labels
-        consenting = {metadata(item)["name"] for item in run.ports.kube.list(NAMESPACE, labels=selector)}
-    run.decisions = decide(run.archive, [claim for _, claim in claims], consenting, run.name)
-    run.peer_objects = {claim.key: live for live, claim in claims}
+    judge(run, run.archive)
     run.peers = live_peers(run.name, accepted_peers(run.decisions))
+
+
+def judge(run: Pass, archive: Archive | None, consenting: set[str] | None = None) -> None:
+    """Decide on all peers that name the archive.
+
+    Parameters
+    ----------
+    run
+        The pass, which takes decisions and objects.
+    archive
+        By whose bounds.
+    consenting
+        Namespaces that may bind peers; None: look for those that the archive's selector matches.
+    """
+    claims = [(live, _as_known(run, claim)) for live, claim in read_claims(run.ports.kube, run.name)]
+    if consenting is None:
+        consenting = set()
+        if archive and claims:
+            selector = archive.spec.peers.namespace_selector.match_labels
+            consenting = {metadata(item)["name"] for item in run.ports.kube.list(NAMESPACE, labels=selector)}
+    run.decisions = decide(archive, [claim for _, claim in claims], consenting, run.name)
+    run.peer_objects = {claim.key: live for live, claim in claims}
 
 
 def _as_known(run: Pass, claim: Claim) -> Claim:
@@ -40,35 +57,42 @@ def _as_known(run: Pass, claim: Claim) -> Claim:
 
 def live_peers(archive: str, accepted: list[Peer]) -> LivePeers:
     """Return what gate and Orthanc apply: the archive's own probes and the accepted peers."""
-    peers = [
-        *probe_peers(archive),
-        *(
-            LivePeer(
-                id=peer.key,
-                dns_name=peer.spec.certificate.dns_name,
-                ae_titles=sorted(peer.spec.ae_titles),
-                source_cidrs=sorted(peer.spec.source_cidrs),
-                rights=sorted(peer.spec.rights),
-                max_associations=peer.spec.limits.max_associations,
-            )
-            for peer in accepted
-        ),
-    ]
+    return as_list([*probe_peers(archive), *map(live_peer, accepted)])
+
+
+def live_peer(peer: Peer) -> LivePeer:
+    """Return what gate and Orthanc are told of one accepted peer."""
+    return LivePeer(
+        id=peer.key,
+        dns_name=peer.spec.certificate.dns_name,
+        ae_titles=sorted(peer.spec.ae_titles),
+        source_cidrs=sorted(peer.spec.source_cidrs),
+        rights=sorted(peer.spec.rights),
+        max_associations=peer.spec.limits.max_associations,
+    )
+
+
+def as_list(peers: list[LivePeer]) -> LivePeers:
+    """Return the list with its revision; the same peers in the same order have the same."""
     return LivePeers(revision=content_hash([peer.document() for peer in peers]), peers=peers)
 
 
 def tell_pods(run: Pass) -> None:
     """Patch the live list's revision onto gate and Orthanc pods: it makes the kubelet refresh their volumes at once."""
-    if run.peers is None:
-        return
+    if run.peers is not None:
+        tell(run, run.peers.revision, (Component.GATE, Component.ORTHANC))
+
+
+def tell(run: Pass, revision: str, components: tuple[Component, ...]) -> None:
+    """Patch a revision onto the pods of these components."""
     for pod in run.pods:
         data = metadata(pod)
-        concerned = labels_of(pod).get(names.LABEL_COMPONENT) in (Component.GATE, Component.ORTHANC)
+        concerned = labels_of(pod).get(names.LABEL_COMPONENT) in components
         finished = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-        told = annotations_of(pod).get(names.ANNOTATION_LIVE_HASH) == run.peers.revision
+        told = annotations_of(pod).get(names.ANNOTATION_LIVE_HASH) == revision
         if not concerned or finished or told or data.get("deletionTimestamp"):
             continue
-        patch = {"metadata": {"uid": data["uid"], "annotations": {names.ANNOTATION_LIVE_HASH: run.peers.revision}}}
+        patch = {"metadata": {"uid": data["uid"], "annotations": {names.ANNOTATION_LIVE_HASH: revision}}}
         try:
             run.ports.kube.patch(POD, data["name"], data["namespace"], patch)
         except NotFoundError:

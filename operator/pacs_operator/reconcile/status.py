@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Literal
 
+from pacs_operator.domain import rotation
 from pacs_operator.domain.agentconfig import PeerActivity
 from pacs_operator.domain.checks import NETWORK_CHECKS
 from pacs_operator.domain.conditions import ConditionType, merge
@@ -21,7 +22,7 @@ from pacs_operator.domain.status import (
 from pacs_operator.kube.events import Notice, post
 from pacs_operator.kube.inventory import ARCHIVE, SERVICE, STATEFUL_SET
 from pacs_operator.kube.port import Manifest, metadata
-from pacs_operator.reconcile.agents import activity, answers, certificates, crl_ends, unconfirmed
+from pacs_operator.reconcile.agents import activity, answers, certificates, crl_ends, end_of, unconfirmed
 from pacs_operator.reconcile.conformance import freshness, parse_time
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.workloads import running_hash, settled
@@ -73,7 +74,7 @@ def fill(run: Pass) -> None:
             "zones": [ZoneStatus(zone=zone, namespace=namespace_of(run.name, zone)) for zone in Zone],
             "certificates": certificates(run),
             "effective": _effective(run),
-            "peers": _peers(run),
+            "peers": summarise(run),
             "waiting": run.waiting,
         }
     )
@@ -116,7 +117,8 @@ def _effective(run: Pass) -> Effective | None:
     )
 
 
-def _peers(run: Pass) -> PeersStatus:
+def summarise(run: Pass) -> PeersStatus:
+    """Return all peers as this pass decided on them, coarsely."""
     before = {peer.id: peer for peer in run.observed.peers.listed} if run.observed.peers else {}
     seen = activity(run)
     summaries = []
@@ -181,14 +183,17 @@ def _certificates(run: Pass) -> None:
         for component in (Component.GATE, Component.ORTHANC, Component.POSTGRES)
         if not any(entry.component is component for entry in known)
     ]
-    ends = {f"{entry.component.value}/{entry.name}": parse_time(entry.not_after) for entry in known}
+    ends = {f"{entry.component.value}/{entry.name}": parse_time(end_of(entry)) for entry in known}
     expired = sorted(name for name, end in ends.items() if end <= run.now)
     late = sorted(name for name, end in ends.items() if end - run.now < RENEWAL_OVERDUE)
-    crl = crl_ends(run)
+    crl, restart = crl_ends(run), rotation.pending(known)
     if expired:
         run.set(kind, "False", "Expired", f"Expired: {', '.join(expired)}; look at the agents' logs and at Vault")
     elif crl is not None and crl <= run.now:
         run.set(kind, "False", "RevocationListExpired", f"A revocation list in use ended at {crl.isoformat()}")
+    elif restart is not None and restart.broken(run.now):
+        text = f"Orthanc presents its old certificate, which ends {restart.ends:%Y-%m-%d}; it restarts a week before"
+        run.set(kind, "False", "ServedNotRenewed", f"{text}, or at your own time: kubectl rollout restart")
     elif late:
         run.set(kind, "False", "RenewalOverdue", f"Ends within a day: {', '.join(late)}; is Vault reachable for pods?")
     elif missing:

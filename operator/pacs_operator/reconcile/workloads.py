@@ -5,6 +5,7 @@ from pacs_operator.domain.disruption import Cause, may_disrupt
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import GROUP, ZONE_OF, Component, namespace_of
+from pacs_operator.domain.rotation import ANNOTATION_RESTARTED_FOR, Rotation
 from pacs_operator.domain.status import MAX_WAITING, MAX_WAITING_TEXT
 from pacs_operator.kube.apply import Written, content_hash, in_apply_order
 from pacs_operator.kube.diff import Difference, Path, show, smaller
@@ -97,7 +98,7 @@ def apply_all(run: Pass) -> None:
         if kind in (DEPLOYMENT, STATEFUL_SET):
             if live is None:  # the label may have been taken off a running workload
                 live = run.ports.kube.get(kind, metadata(manifest)["name"], metadata(manifest)["namespace"])
-            written = _apply_workload(run, kind, manifest, live)
+            written = _apply_workload(run, kind, _carried(manifest, live), live)
             run.wrote_workload = run.wrote_workload or written is not None
         else:
             written = run.memory.applier.write(manifest, live)
@@ -105,6 +106,59 @@ def apply_all(run: Pass) -> None:
             run.owned[key_of(manifest)] = written.manifest
             _tell(run, written)
     run.waiting = sorted(set(run.waiting))[:MAX_WAITING]
+
+
+def _carried(manifest: Manifest, live: Manifest | None) -> Manifest:
+    """Return a workload with the mark of its last planned restart, which no rendering knows.
+
+    Its absence must not cause another restart; it stands in no hash of the template, since it changes nothing that a
+    conformance run attacks.
+    """
+    mark = _restarted_for(live)
+    return manifest if mark is None else _marked(manifest, mark)
+
+
+def _restarted_for(live: Manifest | None) -> str | None:
+    template = ((live or {}).get("spec") or {}).get("template") or {}
+    mark = annotations_of(template).get(ANNOTATION_RESTARTED_FOR)
+    return str(mark) if mark is not None else None
+
+
+def _marked(manifest: Manifest, serial: str) -> Manifest:
+    template = manifest["spec"]["template"]
+    data = {**metadata(template), "annotations": {**annotations_of(template), ANNOTATION_RESTARTED_FOR: serial}}
+    return {**manifest, "spec": {**manifest["spec"], "template": {**template, "metadata": data}}}
+
+
+def rotate(run: Pass, rotation: Rotation | None) -> None:
+    """Restart Orthanc for its renewed certificate, once, when it can wait no longer; until then say that it waits.
+
+    The one thing written is the mark in the live template: what else may be waiting there stays waiting.
+    """
+    wanted = next((item for item in run.manifests if _is_orthanc(item)), None)
+    live = run.owned.get(key_of(wanted)) if wanted else None
+    if rotation is None or wanted is None or live is None:
+        return
+    if _restarted_for(live) == rotation.issued or _unsettled(wanted, live):
+        return  # on its way
+    if not (rotation.due(run.now) and may_disrupt(Cause.SECURITY, run.now)):
+        text = f"Orthanc restarts to serve its renewed certificate: before {rotation.ends:%Y-%m-%d}"
+        run.waiting = sorted({*run.waiting, text})[:MAX_WAITING]
+        return
+    data = metadata(live)
+    mark: Manifest = {"metadata": {"annotations": {ANNOTATION_RESTARTED_FOR: rotation.issued}}}
+    patch = {
+        "metadata": {"uid": data["uid"], "resourceVersion": data["resourceVersion"]},
+        "spec": {"template": mark},
+    }
+    run.owned[key_of(live)] = run.ports.kube.patch(STATEFUL_SET, data["name"], data["namespace"], patch)
+    run.wrote_workload = True
+    text = f"Restarts to serve its renewed certificate; the old one ends {rotation.ends:%Y-%m-%d}"
+    run.notices.append(Notice("Normal", "OrthancRestarted", text))
+
+
+def _is_orthanc(manifest: Manifest) -> bool:
+    return kind_of(manifest) is STATEFUL_SET and metadata(manifest)["name"] == Component.ORTHANC.value
 
 
 def _apply_workload(run: Pass, kind: Kind, manifest: Manifest, live: Manifest | None) -> Written | None:
