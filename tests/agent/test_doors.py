@@ -201,7 +201,7 @@ async def test_clean_up_is_the_conformance_pods_and_only_of_a_run(running: Runni
 
 
 async def test_health_says_yes_or_no_and_nothing_else(running: Running) -> None:
-    for path in ("/startupz", "/livez", "/readyz", "/neighbour-livez"):
+    for path in ("/startupz", "/livez", "/readyz", "/neighbour-livez", "/neighbour-startupz"):
         assert await running.health(path) == 200
     for path in ("/status", "/", "/probe-objects/abc123", "/readyz/x"):
         assert await running.health(path) == 404
@@ -213,6 +213,15 @@ async def test_health_says_yes_or_no_and_nothing_else(running: Running) -> None:
 
     await eventually(unready, "the neighbour's end shows")
     assert await running.health("/livez") == 200 and await running.health("/startupz") == 200
+
+
+async def test_before_the_first_look_a_neighbour_is_neither_dead_nor_started(surroundings: Surroundings) -> None:
+    context = Context(gate_config(), surroundings, LocalVault(now), SystemClock())
+    agent = Agent(context, RecordingNeighbour())
+    assert agent.neighbour_live() and not agent.neighbour_started() and not agent.ready()
+    await agent._observer.look()
+    assert agent.neighbour_live() and agent.neighbour_started()
+    agent.keeper.close()
 
 
 async def test_silent_and_slow_connections_hold_nobody_up(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,14 @@ class Agent:
 
     def neighbour_live(self) -> bool:
         """Tell whether the neighbour answers; while this is not known the answer is yes, since no restarts it."""
-        return self._observer.neighbour_alive or not self._observer.fresh
+        return not self._observer.neighbour_dead
+
+    def neighbour_started(self) -> bool:
+        """Tell whether the neighbour answers; while this is not known the answer is no.
+
+        The kubelet watches for life only afterwards: a yes by mistake would end a long schema upgrade.
+        """
+        return self._observer.neighbour_answers
 
     # What the control port asks; runs in the event loop.
 

@@ -36,7 +36,10 @@ class Health(Protocol):
         """Tell whether agent and neighbour serve."""
 
     def neighbour_live(self) -> bool:
-        """Tell whether the neighbour answers."""
+        """Tell whether the neighbour answers, or nothing is known of it."""
+
+    def neighbour_started(self) -> bool:
+        """Tell whether the neighbour was seen to answer."""
 
 
 class Insides(Protocol):
@@ -56,6 +59,7 @@ def health_router(health: Health) -> Callable[[str, str, Caller], Answer]:
         "/livez": health.live,
         "/readyz": health.ready,
         "/neighbour-livez": health.neighbour_live,
+        "/neighbour-startupz": health.neighbour_started,
     }
 
     def route(method: str, path: str, _: Caller) -> Answer:

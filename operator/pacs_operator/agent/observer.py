@@ -32,7 +32,7 @@ class Observer:
         self._neighbour = neighbour
         self._keeper = keeper
         self._ready = False
-        self._alive = True
+        self._alive: bool | None = None  # not looked at yet
         self._beat_at = time.monotonic()
         self._look_served_at = float("-inf")
         self.served: dict[str, str] = {}
@@ -48,9 +48,14 @@ class Observer:
         return self._ready and self.fresh
 
     @property
-    def neighbour_alive(self) -> bool:
-        """Tell whether the neighbour answered when last looked at."""
-        return self._alive
+    def neighbour_dead(self) -> bool:
+        """Tell whether the neighbour was seen not to answer; while nothing is known it is not."""
+        return self._alive is False and self.fresh
+
+    @property
+    def neighbour_answers(self) -> bool:
+        """Tell whether the neighbour was seen to answer; while nothing is known it does not."""
+        return self._alive is True and self.fresh
 
     def forget_served(self) -> None:
         """Look at the presented certificates again soon: new ones were handed over."""
