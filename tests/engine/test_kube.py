@@ -1,12 +1,14 @@
 """Comparing, leases, the inventory, and the CRDs' revision."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+import yaml
 
 from pacs_operator.domain.errors import ConflictError
 from pacs_operator.kube.apply import in_apply_order
-from pacs_operator.kube.crds import CrdTooOldError, check_crds
+from pacs_operator.kube.crds import NEEDED_REVISION, CrdTooOldError, check_crds
 from pacs_operator.kube.diff import compare, show, smaller
 from pacs_operator.kube.errors import ApiUnreachableError
 from pacs_operator.kube.inventory import APPLY_ORDER, INVENTORY, kind_of, rbac_rules
@@ -204,11 +206,11 @@ def crd(plural: str, revision: str | None) -> dict:
     return {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": metadata}
 
 
-@pytest.mark.parametrize("revision", ["0", None, "old"])
+@pytest.mark.parametrize("revision", ["0", "1", None, "old"])
 def test_older_crds_are_refused_by_name(revision: str | None):
     api = SimulatedApi(WriteLog())
     for plural in ("pacsarchives", "dicompeers", "pacscatalogs"):
-        api.put(crd(plural, "1"))
+        api.put(crd(plural, str(NEEDED_REVISION)))
     check_crds(api)
     api.edit(
         ("CustomResourceDefinition", "", "dicompeers.pacs-operator.io"),
@@ -218,6 +220,12 @@ def test_older_crds_are_refused_by_name(revision: str | None):
     with pytest.raises(CrdTooOldError, match="dicompeers") as caught:
         check_crds(api)
     assert "Helm does not upgrade" in caught.value.action
+
+
+def test_the_crds_of_this_tree_are_new_enough():
+    for file in (Path(__file__).parents[2] / "crds").glob("*.yaml"):
+        revision = yaml.safe_load(file.read_text())["metadata"]["annotations"]["pacs-operator.io/crd-revision"]
+        assert int(revision) == NEEDED_REVISION, file.name
 
 
 def test_absent_crds_are_refused():

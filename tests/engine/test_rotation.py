@@ -18,11 +18,24 @@ MARK = "pacs-operator.io/restarted-for"
 LIFE = timedelta(days=90)
 
 
+class AgeingWorld(World):
+    """Counts the restarts of Orthanc."""
+
+    agents: "Ageing"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.agents = Ageing(self)
+        self.rolled: str | None = None
+        self.restarts = 0
+
+
 class Ageing(SimulatedAgents):
     """Agents that renew at two thirds; Orthanc presents what its pod started with, as the real one does."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
+        self.served_not_after: str | None = None
         self.started: dict[str, datetime] = {}  # pod uid -> when its first leaf was issued
 
     def status(self, address: str, server_name: str, credentials: ClientCredentials) -> AgentStatus:
@@ -38,8 +51,7 @@ class Ageing(SimulatedAgents):
             leaves = [self._own(leaf, began, now) if leaf.name == rotation.LEAF else leaf for leaf in leaves]
         return answer.model_copy(update={"leaves": leaves})
 
-    @staticmethod
-    def _own(leaf: LeafStatus, began: datetime, now: datetime) -> LeafStatus:
+    def _own(self, leaf: LeafStatus, began: datetime, now: datetime) -> LeafStatus:
         issued = began + LIFE * 2 / 3 if now - began >= LIFE * 2 / 3 else began
         return leaf.model_copy(
             update={
@@ -47,6 +59,7 @@ class Ageing(SimulatedAgents):
                 "served_serial": serial(began),
                 "not_before": stamp(issued),
                 "not_after": stamp(issued + LIFE),
+                "served_not_after": self.served_not_after,
             }
         )
 
@@ -59,22 +72,18 @@ def serial(issued: datetime) -> str:
     return f"{int(issued.timestamp()):x}"
 
 
-def replace_pods(world: World) -> None:
+def replace_pods(world: AgeingWorld) -> None:
     """Do what the StatefulSet's controller does with a changed template."""
     key = ("Pod", "radiology-archive", "orthanc-0")
     mark = world.api.objects[ORTHANC]["spec"]["template"]["metadata"]["annotations"].get(MARK)
-    if world.__dict__.setdefault("rolled", None) != mark:
-        world.__dict__["rolled"] = mark
-        world.__dict__["restarts"] = world.__dict__.get("restarts", 0) + 1
+    if world.rolled != mark:
+        world.rolled = mark
+        world.restarts += 1
         world.api.remove(key)
         world.controllers()
 
 
-def restarts(world: World) -> int:
-    return int(world.__dict__.get("restarts", 0))
-
-
-def at(world: World, day: float) -> None:
+def at(world: AgeingWorld, day: float) -> None:
     """Move to a day of the first certificate's life and settle there."""
     world.now = START + timedelta(days=day)
     world.advance(0)
@@ -84,9 +93,8 @@ def at(world: World, day: float) -> None:
 
 
 @pytest.fixture
-def world() -> World:
-    world = World()
-    world.agents = Ageing(world)
+def world() -> AgeingWorld:
+    world = AgeingWorld()
     world.api.put(archive_manifest(conformance={"suspend": True}))
     world.api.put(peer_manifest("ct1"))
     world.process = world.operator()
@@ -94,15 +102,15 @@ def world() -> World:
     return world
 
 
-def own(world: World) -> dict[str, str]:
+def own(world: AgeingWorld) -> dict[str, str]:
     return next(entry for entry in world.archive["status"]["certificates"] if entry["name"] == rotation.LEAF)
 
 
-def mark(world: World) -> str | None:
+def mark(world: AgeingWorld) -> str | None:
     return world.api.objects[ORTHANC]["spec"]["template"]["metadata"]["annotations"].get(MARK)
 
 
-def test_a_life(world: World):
+def test_a_life(world: AgeingWorld):
     at(world, 59)
     assert "servedSerial" not in own(world)
     assert world.condition("CertificatesCurrent")["status"] == "True"
@@ -118,10 +126,10 @@ def test_a_life(world: World):
         "ServedNotRenewed",
     )
     assert world.archive["status"]["waiting"] == [waiting]
-    assert (mark(world), restarts(world)) == (None, 0)
+    assert (mark(world), world.restarts) == (None, 0)
     renewed = own(world)["serial"]
     at(world, 83.5)
-    assert (mark(world), restarts(world)) == (renewed, 1)
+    assert (mark(world), world.restarts) == (renewed, 1)
     assert "servedSerial" not in own(world)
     assert own(world)["serial"] != renewed, "the new pod has a certificate of its own"
     assert world.condition("CertificatesCurrent")["status"] == "True"
@@ -130,17 +138,17 @@ def test_a_life(world: World):
     world.operator().reconcile(ARCHIVE)
     assert world.log.entries[writes:] == []
     at(world, 83.5 + 70)
-    assert (mark(world), restarts(world)) == (renewed, 1), "the next one is not due yet"
+    assert (mark(world), world.restarts) == (renewed, 1), "the next one is not due yet"
     at(world, 83.5 + 84)
-    assert restarts(world) == 2
+    assert world.restarts == 2
     assert mark(world) not in (None, renewed)
 
 
-def test_the_mark_outlives_other_changes_and_asks_for_no_conformance_run(world: World):
+def test_the_mark_outlives_other_changes_and_asks_for_no_conformance_run(world: AgeingWorld):
     runs = len(world.jobs_run)
     at(world, 61)
     at(world, 84)
-    assert restarts(world) == 1
+    assert world.restarts == 1
     assert len(world.jobs_run) == runs, "the same configuration runs"
     set_to = mark(world)
     world.api.put(archive_manifest(conformance={"suspend": True}, dicom={"aeTitle": "RADIO2"}))
@@ -155,16 +163,16 @@ def test_the_mark_outlives_other_changes_and_asks_for_no_conformance_run(world: 
     assert [entry for entry in world.log.entries[writes:] if "StatefulSet" in entry] == []
 
 
-def test_a_restart_by_hand_is_enough(world: World):
+def test_a_restart_by_hand_is_enough(world: AgeingWorld):
     at(world, 61)
     world.api.remove(("Pod", "radiology-archive", "orthanc-0"))
     world.controllers()
     at(world, 84)
-    assert (mark(world), restarts(world)) == (None, 0)
+    assert (mark(world), world.restarts) == (None, 0)
     assert world.condition("CertificatesCurrent")["status"] == "True"
 
 
-def test_a_silent_agent_is_no_ground_for_a_restart_but_the_promise_is_broken(world: World):
+def test_a_silent_agent_is_no_ground_for_a_restart_but_the_promise_is_broken(world: AgeingWorld):
     at(world, 61)
     world.agents.silent = True
     at(world, 84)
@@ -172,10 +180,10 @@ def test_a_silent_agent_is_no_ground_for_a_restart_but_the_promise_is_broken(wor
     assert world.condition("CertificatesCurrent")["reason"] == "ServedNotRenewed"
     world.agents.silent = False
     at(world, 84.1)
-    assert restarts(world) == 1
+    assert world.restarts == 1
 
 
-def test_a_lost_status_is_made_up_for(world: World):
+def test_a_lost_status_is_made_up_for(world: AgeingWorld):
     at(world, 61)
     known = own(world)
     world.api.set_status(("PacsArchive", "", ARCHIVE), {})
@@ -184,8 +192,30 @@ def test_a_lost_status_is_made_up_for(world: World):
     assert own(world) == known, "renewed at two thirds, so a third of a life remained"
 
 
+def test_an_agent_that_knows_the_end_is_believed_first(world: AgeingWorld):
+    at(world, 61)
+    world.agents.served_not_after = "2027-01-30T00:00:00Z"
+    at(world, 61.1)
+    assert own(world)["servedNotAfter"] == "2027-01-30T00:00:00Z"
+    assert world.condition("CertificatesCurrent")["reason"] == "ServedNotRenewed"
+
+
+def test_what_waits_goes_on_waiting_when_orthanc_restarts(world: AgeingWorld):
+    at(world, 61)
+    world.api.edit(
+        ORTHANC, "x", lambda live: live["spec"]["template"]["spec"].update(terminationGracePeriodSeconds=7)
+    )  # drift that nobody needs a restart for
+    at(world, 77)
+    drift = [text for text in world.archive["status"]["waiting"] if "Drift" in text]
+    assert len(drift) == 1
+    at(world, 84)
+    assert world.restarts == 1
+    assert world.archive["status"]["waiting"] == drift
+    assert world.api.objects[ORTHANC]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 7
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_every_write_of_a_restart(world: World, when: str):
+def test_killed_at_every_write_of_a_restart(world: AgeingWorld, when: str):
     at(world, 61)
     at(world, 77)
     world.now = START + timedelta(days=84)

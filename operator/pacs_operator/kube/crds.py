@@ -6,7 +6,7 @@ from pacs_operator.kube.inventory import ARCHIVE, CATALOG, CRD, PEER
 from pacs_operator.kube.port import KubePort, annotations_of
 
 ANNOTATION_REVISION = f"{GROUP}/crd-revision"
-NEEDED_REVISION = 1
+NEEDED_REVISION = 2
 
 
 class CrdTooOldError(PacsError):
