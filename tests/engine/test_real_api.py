@@ -15,6 +15,8 @@ from kubernetes import client, config
 
 from pacs_operator import render
 from pacs_operator.domain import names
+from pacs_operator.domain.gatepeers import LivePeers
+from pacs_operator.domain.rotation import ANNOTATION_RESTARTED_FOR
 from pacs_operator.kube.client import KubeClient
 from pacs_operator.kube.crds import check_crds
 from pacs_operator.kube.errors import ApiForbiddenError, ApiInvalidError
@@ -35,6 +37,7 @@ from pacs_operator.kube.lease import Lease, LeaseName
 from pacs_operator.kube.port import Manifest
 from pacs_operator.reconcile.archive import ArchiveReconciler
 from pacs_operator.reconcile.context import Ports
+from pacs_operator.reconcile.revocation import PROBE_IDS
 from tests.engine.simapi import WriteLog
 from tests.engine.world import (
     ARCHIVE,
@@ -137,6 +140,7 @@ class Process:
     vault = RecordingVault(WriteLog())
 
     def __init__(self, account: client.ApiClient) -> None:
+        self.account = account
         self.writes: Counter[str] = Counter()
         self.kube = KubeClient(account, lambda verb, kind: self.writes.update([f"{verb} {kind}"]))
         world = World()
@@ -269,6 +273,50 @@ def test_a_deleted_child_comes_back_and_a_stray_one_goes(process: Process, perso
     stray = {"name": "stray", "namespace": "radiology-data", "labels": labels}
     person.make({"apiVersion": "v1", "kind": "ConfigMap", "metadata": stray})
     assert process.reconcile() == ["apply Service", "delete ConfigMap"]
+    assert process.reconcile() == []
+
+
+def live_ids(process: Process, zone: str) -> set[str]:
+    live = process.kube.get(CONFIG_MAP, "peers", f"radiology-{zone}")
+    assert live is not None
+    return {peer.id for peer in LivePeers.model_validate_json(live["data"]["peers.json"]).peers}
+
+
+def test_a_revocation_while_stalled_and_no_write_after_it(process: Process, person: Person):
+    gone = person.make(peer_manifest("ct9", sourceCIDRs=["198.18.99.0/24"]))
+    process.reconcile()
+    person.patch(ARCHIVE_KIND, ARCHIVE, None, {"spec": {"release": {"catalog": "stabel"}}})
+    person.kube.delete(gone)
+    late = person.make(peer_manifest("mr9"))
+    writes = process.reconcile()
+    assert [entry for entry in writes if not entry.endswith(("Event", "PacsArchive", "DicomPeer"))] == [
+        "patch ConfigMap",
+        "patch ConfigMap",
+        "patch NetworkPolicy",
+    ]
+    assert live_ids(process, "edge") == live_ids(process, "archive") == {*PROBE_IDS, "imaging/ct1"}
+    policy = process.kube.get(POLICY, "gate-ingress", "radiology-edge")
+    assert "198.18.99.0/24" not in repr((policy or {})["spec"])
+    assert "198.18.10.11/32" in repr((policy or {})["spec"])
+    assert process.reconcile() == []
+    person.patch(ARCHIVE_KIND, ARCHIVE, None, {"spec": {"release": {"catalog": "stable"}}})
+    process.reconcile()
+    assert "imaging/mr9" in live_ids(process, "edge")
+    assert process.reconcile() == []
+    person.kube.delete(late)
+    process.reconcile()
+    assert Process(process.account).reconcile() == []
+
+
+def test_the_mark_of_a_planned_restart_stays(process: Process, person: Person):
+    template = {"spec": {"template": {"metadata": {"annotations": {ANNOTATION_RESTARTED_FOR: "0b"}}}}}
+    process.kube.patch(STATEFUL_SET, "orthanc", "radiology-archive", template)
+    assert process.reconcile() == []
+    person.patch(ARCHIVE_KIND, ARCHIVE, None, {"spec": {"scheduling": {"orthanc": {"memoryMi": 3000}}}})
+    assert "apply StatefulSet" in process.reconcile()
+    live = process.kube.get(STATEFUL_SET, "orthanc", "radiology-archive")
+    assert live is not None
+    assert live["spec"]["template"]["metadata"]["annotations"][ANNOTATION_RESTARTED_FOR] == "0b"
     assert process.reconcile() == []
 
 
