@@ -214,7 +214,7 @@ def test_the_clusters_collectors_may_finish_what_was_deleted(installed: client.A
     binding: Any = {"metadata": {"name": "collector"}, "roleRef": reference, "subjects": subjects}
     roles.create_namespaced_role_binding("scratch-edge", binding)
     collector, somebody = (client.CoreV1Api(as_user(installed, user)) for user in users)
-    pod = {**POD, "spec": {**POD["spec"], "serviceAccountName": "gate"}}
+    pod: Any = {**POD, "spec": {**POD["spec"], "serviceAccountName": "gate"}}
     collector.create_namespaced_pod("scratch-edge", pod, dry_run="All")
     with pytest.raises(ApiException) as caught:
         somebody.create_namespaced_pod("scratch-edge", pod, dry_run="All")

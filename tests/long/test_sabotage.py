@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pacs_operator.domain.checks import Check
-from pacs_operator.domain.results import RunResult
+from pacs_operator.domain.results import CheckResult, RunResult
 from tests.cluster.support import TESTBED, Cluster, run, until
 
 ON_CALL = ("--as=oncall", "--as-group=pacs-break-glass", "--as-group=system:masters")
@@ -22,12 +22,28 @@ ON_CALL = ("--as=oncall", "--as-group=pacs-break-glass", "--as-group=system:mast
 
 @pytest.fixture(scope="module")
 def unattended(cluster: Cluster) -> Iterator[Cluster]:
-    """The archive without its operator."""
+    """The archive without its operator, after one run whose Job and files were kept: the operator prunes them."""
+    cluster.wait_ready()
+    token = f"pacs-operator.io/run-conformance=sabotage-{int(time.time())}"
+    cluster.kubectl("annotate", "--overwrite", "pacsarchive", "radiology", token)
+    RUN.update(until("the run's Job and file are there", lambda: newest_run(cluster), 60, every=0.1))
     cluster.wait_ready()
     scale(cluster, 0)
     yield cluster
     scale(cluster, 1)
     cluster.wait_ready()
+
+
+RUN: dict[str, Any] = {}
+
+
+def newest_run(cluster: Cluster) -> dict[str, Any] | None:
+    """Return the Job under way and its ConfigMap; None while there is none."""
+    jobs = cluster.get("jobs", "-n", "radiology-ops")["items"]
+    active = [job for job in jobs if not job.get("status", {}).get("completionTime")]
+    files = cluster.get("configmaps", "-n", "radiology-ops")["items"]
+    found = [f for f in files for job in active if f["metadata"]["name"] == job["metadata"]["name"]]
+    return {"job": active[0], "file": found[0]} if found else None
 
 
 def scale(cluster: Cluster, replicas: int) -> None:
@@ -39,9 +55,15 @@ def scale(cluster: Cluster, replicas: int) -> None:
 
 
 def attack(cluster: Cluster) -> dict[str, str]:
-    """Run a copy of the last conformance Job; return the outcome of each check."""
-    jobs = cluster.get("jobs", "-n", "radiology-ops")["items"]
-    job = copy.deepcopy(max(jobs, key=lambda item: item["metadata"]["creationTimestamp"]))
+    """Return the outcome of each check of one more run."""
+    return {check: result.outcome for check, result in results(cluster).items()}
+
+
+def results(cluster: Cluster) -> dict[str, CheckResult]:
+    """Run a copy of the last conformance Job; return what each check found."""
+    job, file = copy.deepcopy(RUN["job"]), copy.deepcopy(RUN["file"])
+    file["metadata"] = {key: file["metadata"][key] for key in ("name", "namespace")}
+    cluster.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(file))
     name = f"sabotage-{int(time.time())}"
     labels = {k: v for k, v in job["spec"]["template"]["metadata"]["labels"].items() if "pacs-operator.io" in k}
     job["metadata"] = {"name": name, "namespace": "radiology-ops", "labels": {"test": "sabotage"}}
@@ -59,7 +81,7 @@ def attack(cluster: Cluster) -> dict[str, str]:
 
     result = RunResult.from_message(until("the conformance pod ended", message, 240, every=1))
     cluster.kubectl("delete", "job", name, "-n", "radiology-ops", *ON_CALL)
-    return {check.check: check.outcome for check in result.checks}
+    return {check.check: check for check in result.checks}
 
 
 def failed(outcomes: dict[str, str]) -> set[str]:
@@ -121,20 +143,35 @@ def test_old_tls_allowed(unattended: Cluster) -> None:
 
 
 def test_client_certificates_not_asked_for(unattended: Cluster) -> None:
+    """The second fence still holds: without a certificate there is no identity. It is another layer that refuses."""
+
     def weaken(text: str) -> str:
         return text.replace("verify required ca-file /tls/ca-peers.pem", "verify optional ca-file /tls/ca-peers.pem")
 
     with edited(unattended, "radiology-edge", "gate", "haproxy.cfg", weaken):
-        # Without a certificate there is no identity either: the second fence must still hold.
-        assert Check.NO_CERTIFICATE_REFUSED not in failed(attack(unattended))
+        check = results(unattended)[Check.NO_CERTIFICATE_REFUSED]
+    assert (check.outcome, check.layer) == ("Passed", "gate")
+
+
+def test_neither_certificate_nor_identity_asked_for(unattended: Cluster) -> None:
+    """With both fences down, whoever knows an AE title is let in."""
+
+    def weaken(text: str) -> str:
+        text = text.replace("verify required ca-file /tls/ca-peers.pem", "verify optional ca-file /tls/ca-peers.pem")
+        found = "set-var(txn.identity) ssl_c_der,hex,lua.only_dns_name"
+        assert found in text
+        return text.replace(found, "set-var(txn.identity) str(probe.radiology-ops.svc)")
+
+    with edited(unattended, "radiology-edge", "gate", "haproxy.cfg", weaken):
+        red = failed(attack(unattended))
+    assert Check.NO_CERTIFICATE_REFUSED in red
 
 
 def test_the_map_of_titles_removed(unattended: Cluster) -> None:
     """Any certificate may use any title."""
 
     def weaken(text: str) -> str:
-        lines = text.splitlines()
-        kept = [line for line in lines if "rj_calling" not in line]
+        kept = [line for line in text.splitlines() if "str(WrongCallingAETitle)" not in line]
         return "\n".join(kept) + "\n"
 
     with edited(unattended, "radiology-edge", "gate", "haproxy.cfg", weaken):

@@ -18,6 +18,7 @@ def test_the_request_proposes_verification_alone(called: str):
     assert context.transfer_syntax == ["1.2.840.10008.1.2"]
     assert asked.application_context_name == "1.2.840.10008.3.1.1.1"
     assert asked.maximum_length_received == 16384
+    assert asked.implementation_class_uid is not None
     assert asked.implementation_class_uid.is_valid
     assert pdu.encode() == encoded
 
