@@ -72,26 +72,26 @@ manifests: ## the chart as plain manifests: make manifests VALUES=my-values.yaml
 .PHONY: lock manifests
 
 # Tests find the cluster's tools (kubectl, helm, bao) and the images' root file systems where these were built.
-test: lint test-unit prepare test-process test-api test-cluster ## every tier; about an hour on a new machine, half of it when built
+test: lint prepare test-unit test-process test-api test-cluster ## every tier; about an hour on a new machine, half of it when built
 
 test-unit: venv shellcheck ## pure functions, golden files, simulated API
-	$(PYTEST) tests/domain tests/tools tests/render tests/engine tests/testbed
+	$(PYTEST) --junitxml=build/proof/unit.xml tests/domain tests/tools tests/render tests/engine tests/testbed
 
 prepare: venv ## build what the other tiers run on: cluster binaries and images
 	$(TESTBED) build
 	images/build --rootfs
 
 test-process: venv ## each process alone, against real OpenBao, HAProxy, Orthanc and PostgreSQL
-	$(PYTEST) tests/vault tests/agent tests/gate tests/probes tests/images
+	$(PYTEST) --junitxml=build/proof/process.xml tests/vault tests/agent tests/gate tests/probes tests/images
 
 test-api: venv ## schema, rules, admission and rights on a real API server
-	$(PYTEST) tests/apiserver
+	$(PYTEST) --junitxml=build/proof/api.xml tests/apiserver
 
 test-cluster: venv ## the demo on the local cluster, and what breaks in one
-	$(PYTEST) tests/cluster
+	$(PYTEST) --junitxml=build/proof/cluster.xml tests/cluster
 
 test-long: test ## every scenario, sabotage and benchmark; writes docs/proof/<date>.md
-	$(PYTEST) tests/long
+	$(PYTEST) --junitxml=build/proof/long.xml tests/testbed/cluster_checks.py tests/long
 	$(VENV)/bin/python tools/proof.py
 
 .PHONY: test test-unit prepare test-process test-api test-cluster test-long

@@ -9,7 +9,7 @@ NAME = Component.ORTHANC.value
 IMAGES_CLAIM = "images"
 
 # Orthanc with an open association ends late; the gate drains first, the rest is cut after this.
-_GRACE_SECONDS = 120
+_GRACE_SECONDS = 150  # an open association holds Orthanc for up to DicomScpTimeout, 120 s
 
 # A schema upgrade of a large index took 22 minutes elsewhere, during which Orthanc answers nothing.
 _STARTUP_PERIOD_SECONDS = 5
@@ -113,7 +113,7 @@ def _orthanc(desired: Desired) -> Manifest:
         args=[orthanc_config.CONFIG_FILE],
         env=[{"name": name, "value": value} for name, value in environment.items()],
         ports=[{"name": "dicom", "containerPort": Port.ORTHANC_DICOM, "protocol": "TCP"}],
-        startupProbe=pods.http_probe("/neighbour-livez", period=_STARTUP_PERIOD_SECONDS, failures=_STARTUP_FAILURES),
+        startupProbe=pods.http_probe("/neighbour-startupz", period=_STARTUP_PERIOD_SECONDS, failures=_STARTUP_FAILURES),
         livenessProbe=pods.http_probe(
             "/neighbour-livez", period=_LIVENESS_PERIOD_SECONDS, failures=_LIVENESS_FAILURES, timeout=5
         ),
