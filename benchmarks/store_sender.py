@@ -1,11 +1,13 @@
 """A device that stores images as fast as it is let, for `gate`: everything but UIDs is encoded beforehand.
 
 Speaks DICOM's upper layer itself (PS3.8 9.3, PS3.7 9.3.1), so that what is measured is the receiving side and not a
-library's encoding. Prints one JSON object.
+library's encoding. Holds associations of several ways open and stores block by block, so that two ways can be compared
+under the same load of the machine; prints one JSON object a line.
 """
 
 import argparse
 import json
+import os
 import resource
 import secrets
 import socket
@@ -14,7 +16,7 @@ import struct
 import sys
 import threading
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 IMPLICIT = b"1.2.840.10008.1.2"
 CT = b"1.2.840.10008.5.1.4.1.1.2"
@@ -119,7 +121,7 @@ class Association:
         while len(data) < count:
             part = self._socket.recv(count - len(data))
             if not part:
-                raise SystemExit("the connection ended")
+                raise ConnectionError("the connection ended")
             data += part
         return data
 
@@ -128,7 +130,7 @@ class Association:
         self._socket.sendall(message)
         kind, body = self._pdu()
         if kind != 4 or element(0, 0x0900, b"\0\0") not in body:
-            raise SystemExit(f"not stored: PDU type {kind}")
+            raise ConnectionError(f"not stored: PDU type {kind}")
 
     def release(self) -> None:
         """End in order."""
@@ -137,58 +139,108 @@ class Association:
         self._socket.close()
 
 
-def fill(association: Association, start: threading.Barrier, count: int) -> None:
-    """Store so many images of a study of their own."""
-    study = b"2.25." + str(secrets.randbelow(10**30)).encode()
-    largest = association.largest
-    message = data_pdus(_COMMAND, store_request(), largest) + data_pdus(0, image(study), largest)
-    places = _places(message)
-    buffer = bytearray(message)
-    first = 10 ** (UID_BYTES - 6) + secrets.randbelow(10**30)
-    start.wait()
-    for number in range(count):
-        uid = f"2.25.{first + number}".encode()
-        for at in places:
-            buffer[at : at + UID_BYTES] = uid
-        association.store(bytes(buffer))
+class Sender(threading.Thread):
+    """Stores blocks of images over one association, when told to.
+
+    Parameters
+    ----------
+    association
+        Accepted already.
+    gate
+        Where all senders of a block begin together, and end.
+    """
+
+    def __init__(self, association: Association, gate: threading.Barrier) -> None:
+        super().__init__(daemon=True)
+        study = b"2.25." + str(secrets.randbelow(10**30)).encode()
+        largest = association.largest
+        message = data_pdus(_COMMAND, store_request(), largest) + data_pdus(0, image(study), largest)
+        self._places = list(_places(message))
+        self._message = bytearray(message)
+        self._number = 10 ** (UID_BYTES - 6) + secrets.randbelow(10**30)
+        self._association, self._gate = association, gate
+        self.count = 0  # of the next block; 0 ends the thread
+
+    def run(self) -> None:
+        """Wait for blocks."""
+        while True:
+            self._gate.wait()
+            if not self.count:
+                self._association.release()
+                return
+            for _ in range(self.count):
+                self._number += 1
+                uid = f"2.25.{self._number}".encode()
+                for at in self._places:
+                    self._message[at : at + UID_BYTES] = uid
+                self._association.store(bytes(self._message))
+            self._gate.wait()
 
 
-def _places(message: bytes) -> list[int]:
-    places, at = [], -1
+def _places(message: bytes) -> Iterator[int]:
+    at = -1
     while (at := message.find(_PLACE, at + 1)) >= 0:
-        places.append(at)
-    return places
+        yield at
+
+
+class Way:
+    """All associations to one address."""
+
+    def __init__(self, words: list[str], calling: str, called: str, count: int) -> None:
+        host, port, bundle, ca = words
+        context = ssl.create_default_context(cafile=ca)
+        context.check_hostname = False
+        context.load_cert_chain(bundle)
+        associations = [Association((host, int(port)), context, calling, called) for _ in range(count)]
+        self.suite = associations[0].suite
+        self._gate = threading.Barrier(count + 1)
+        self._senders = [Sender(association, self._gate) for association in associations]
+        for sender in self._senders:
+            sender.start()
+
+    def block(self, each: int) -> dict[str, float]:
+        """Store so many images over each association; return how long that took and what it cost here."""
+        for sender in self._senders:
+            sender.count = each
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        began = time.perf_counter()
+        self._gate.wait()
+        self._gate.wait()
+        seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return {"seconds": seconds, "cpu": cpu, "stored": each * len(self._senders)}
+
+    def close(self) -> None:
+        """Release all associations."""
+        for sender in self._senders:
+            sender.count = 0
+        self._gate.wait()
+        for sender in self._senders:
+            sender.join(timeout=30)
+
+
+def end(failed: threading.ExceptHookArgs) -> None:
+    """End the whole process: without one association nobody could compare the rest."""
+    print(f"{failed.exc_type.__name__}: {failed.exc_value}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def main() -> int:
-    """Store, and say how long it took."""
+    """Open the associations, then store a block for each line of standard input: the way's name and a number."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("host", "called", "calling"):
-        parser.add_argument(f"--{name}", required=True)
-    for name in ("port", "count", "associations"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    for name in ("bundle", "ca"):
-        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--called", required=True)
+    parser.add_argument("--calling", required=True)
+    parser.add_argument("--associations", type=int, required=True)
+    parser.add_argument("--way", nargs=5, action="append", metavar=("NAME", "HOST", "PORT", "BUNDLE", "CA"))
     asked = parser.parse_args()
-    context = ssl.create_default_context(cafile=str(asked.ca))
-    context.check_hostname = False
-    context.load_cert_chain(asked.bundle)
-    address = (asked.host, asked.port)
-    associations = [Association(address, context, asked.calling, asked.called) for _ in range(asked.associations)]
-    each = asked.count // asked.associations
-    start = threading.Barrier(asked.associations + 1)
-    threads = [threading.Thread(target=fill, args=(association, start, each)) for association in associations]
-    for thread in threads:
-        thread.start()
-    start.wait()
-    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
-    for thread in threads:
-        thread.join()
-    seconds, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF)
-    for association in associations:
-        association.release()
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(json.dumps({"seconds": seconds, "cpu": cpu, "stored": each * len(threads), "suite": associations[0].suite}))
+    threading.excepthook = end
+    ways = {name: Way(words, asked.calling, asked.called, asked.associations) for name, *words in asked.way}
+    print(json.dumps({name: way.suite for name, way in ways.items()}), flush=True)
+    for line in sys.stdin:
+        name, each = line.split()
+        print(json.dumps(ways[name].block(int(each))), flush=True)
+    for way in ways.values():
+        way.close()
     return 0
 
 
