@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from pacs_operator.domain.agentconfig import AgentStatus
 from pacs_operator.domain.conditions import Condition, ConditionType, merge
 from pacs_operator.domain.results import CheckResult, RunResult
 
@@ -58,3 +59,8 @@ def test_only_all_passed_is_passed() -> None:
     for outcome in ("Failed", "NotRun"):
         checks = [*run(3).checks, CheckResult(check="x", outcome=outcome)]
         assert not RunResult(run="r", replicas=1, checks=checks).passed
+
+
+def test_an_agent_of_a_later_release_may_tell_more() -> None:
+    known = {"component": "gate", "version": "9", "ready": True, "leaves": []}
+    assert AgentStatus.model_validate({**known, "mood": "good"}) == AgentStatus.model_validate(known)

@@ -7,7 +7,7 @@ Every path is inside the pod. ``/tls`` is a memory-backed volume that the agent 
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import CaName, Component
@@ -61,7 +61,13 @@ class AgentConfig(Model):
     postgres_socket_dir: str | None = None  # postgres: UNIX socket folder, for reload and readiness
 
 
-class LeafStatus(Model):
+class Told(Model):
+    """What an agent tells: an agent of a later release may tell more than this operator knows."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class LeafStatus(Told):
     """What the control port tells of one leaf; no key material."""
 
     name: str
@@ -75,7 +81,7 @@ class LeafStatus(Model):
     served_not_after: str | None = None  # end of what the neighbour presents, where the agent knows it
 
 
-class PeerActivity(Model):
+class PeerActivity(Told):
     """Per peer since the agent started; counts and times only."""
 
     id: str
@@ -89,7 +95,7 @@ class PeerActivity(Model):
     open_associations: int = 0
 
 
-class AgentStatus(Model):
+class AgentStatus(Told):
     """Answer of ``GET /status`` on the control port."""
 
     component: Component
