@@ -9,6 +9,7 @@ import ssl
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -20,7 +21,7 @@ from pacs_operator.probes.client import keep_answers
 FIND = StudyRootQueryRetrieveInformationModelFind
 
 
-def image(number: int, study: str) -> Dataset:
+def image(number: int, study: str, edge: int) -> Dataset:
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -28,10 +29,10 @@ def image(number: int, study: str) -> Dataset:
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, study + ".1"
     dataset.PatientID, dataset.PatientName, dataset.Modality = "STORM", "Storm^Test", "CT"
     dataset.StudyDate, dataset.StudyTime, dataset.InstanceNumber = "20260101", "120000", number
-    dataset.Rows = dataset.Columns = 64
+    dataset.Rows = dataset.Columns = edge
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
-    dataset.PixelData = number.to_bytes(2, "little") * (64 * 64)
+    dataset.PixelData = number.to_bytes(2, "little") * (edge * edge)
     return dataset
 
 
@@ -48,9 +49,11 @@ def associate(arguments: argparse.Namespace, context: str):
     return association
 
 
-def store_all(arguments: argparse.Namespace, study: str) -> dict[str, list[str]]:
-    acknowledged, refused = [], []
-    waiting = [image(number, study) for number in range(arguments.count)]
+def store_all(arguments: argparse.Namespace, study: str) -> dict[str, list[Any]]:
+    acknowledged: list[str] = []
+    refused: list[str] = []
+    waiting = list(range(arguments.count))
+    current = image(waiting[0], study, arguments.edge)
     deadline = time.monotonic() + arguments.seconds
     association = None
     while waiting and time.monotonic() < deadline:
@@ -59,16 +62,19 @@ def store_all(arguments: argparse.Namespace, study: str) -> dict[str, list[str]]
             if not association.is_established:
                 time.sleep(0.2)
                 continue
-        status = association.send_c_store(waiting[0])
+        status = association.send_c_store(current)
         if status and status.Status == 0x0000:
-            acknowledged.append(str(waiting.pop(0).SOPInstanceUID))
+            acknowledged.append(str(current.SOPInstanceUID))
+            waiting.pop(0)
+            if waiting:
+                current = image(waiting[0], study, arguments.edge)
             print(len(acknowledged), flush=True)
         else:
             refused.append(f"{status.Status:04x}" if status else "none")
             time.sleep(0.1)
     if association is not None and association.is_established:
         association.release()
-    return {"acknowledged": acknowledged, "refused": refused, "left": [str(d.SOPInstanceUID) for d in waiting]}
+    return {"acknowledged": acknowledged, "refused": refused, "left": waiting}
 
 
 def find_all(arguments: argparse.Namespace, study: str) -> list[str]:
@@ -88,6 +94,7 @@ def main() -> int:
     for name in ("host", "server-name", "called", "calling", "cert", "key", "ca", "study"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--edge", type=int, default=64, help="rows and columns of an image")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--out", type=Path, required=True)

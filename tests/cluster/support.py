@@ -112,8 +112,17 @@ class Cluster:
 class Modality:
     """A device outside the cluster, in a network namespace with its own address."""
 
-    def __init__(self, name: str, address: str, title: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        title: str,
+        archive: str = "radiology",
+        called: str = "RADIOLOGY",
+        port: str = NODE_PORT,
+    ) -> None:
         self.name, self.address, self.title = name, address, title
+        self.archive, self.called, self.port = archive, called, port
         self.folder = WORK / name
 
     def ready(self, cluster: Cluster) -> "Modality":
@@ -125,7 +134,7 @@ class Modality:
         run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key)
         subject = ("-subj", f"/CN={dns_name}", "-addext", f"subjectAltName=DNS:{dns_name}")
         run("openssl", "req", "-new", "-key", key, *subject, "-out", request)
-        lineage = cluster.archive()["status"]["lineageID"]
+        lineage = cluster.get("pacsarchive", self.archive)["status"]["lineageID"]
         environment = run(TESTBED, "openbao", "env")
         enrol = (
             f"{environment}\nexec {ROOT}/deploy/vault/enrol-modality --lineage {lineage} "
@@ -140,12 +149,12 @@ class Modality:
     def gone(self) -> None:
         run(TESTBED, "modality", "delete", self.name, check=False)
 
-    def command(self, *words: str, called: str = "RADIOLOGY", calling: str | None = None) -> list[str]:
+    def command(self, *words: str, called: str | None = None, calling: str | None = None) -> list[str]:
         """Return the command line of a DICOM client of this device."""
         return [
             *(str(TESTBED), "modality", "exec", self.name, str(ROOT / ".venv" / "bin" / "pacs-probe"), "modality"),
-            *(*words, "--host", GATE, "--port", NODE_PORT, "--server-name", "radiology.pacs.internal"),
-            *("--called", called, "--calling", calling or self.title),
+            *(*words, "--host", GATE, "--port", self.port, "--server-name", f"{self.archive}.pacs.internal"),
+            *("--called", called or self.called, "--calling", calling or self.title),
             *("--cert", str(self.folder / "chain.pem"), "--key", str(self.folder / "key.pem")),
             *("--ca", str(self.folder / "ca.pem")),
         ]
@@ -160,7 +169,16 @@ class Modality:
         return [
             *(str(TESTBED), "modality", "exec", self.name, str(ROOT / ".venv" / "bin" / "python")),
             *(str(ROOT / "tests" / "cluster" / "storm.py"), act, "--study", study, "--out", str(out)),
-            *("--count", str(count), "--host", GATE, "--port", NODE_PORT, "--server-name", "radiology.pacs.internal"),
-            *("--called", "RADIOLOGY", "--calling", self.title, "--cert", str(self.folder / "chain.pem")),
+            *(
+                "--count",
+                str(count),
+                "--host",
+                GATE,
+                "--port",
+                self.port,
+                "--server-name",
+                f"{self.archive}.pacs.internal",
+            ),
+            *("--called", self.called, "--calling", self.title, "--cert", str(self.folder / "chain.pem")),
             *("--key", str(self.folder / "key.pem"), "--ca", str(self.folder / "ca.pem")),
         ]
