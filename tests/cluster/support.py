@@ -64,13 +64,13 @@ class Cluster:
         return self.get("pacsarchive", "radiology")
 
     def condition(self, kind: str) -> dict[str, str]:
-        found = [c for c in self.archive()["status"]["conditions"] if c["type"] == kind]
+        found = [c for c in self.archive().get("status", {}).get("conditions", []) if c["type"] == kind]
         return found[0] if found else {"status": "Absent", "reason": "", "message": ""}
 
     def wait_ready(self, seconds: float = 300) -> None:
         def ready() -> bool:
             archive = self.archive()
-            current = archive["status"].get("observedGeneration") == archive["metadata"]["generation"]
+            current = archive.get("status", {}).get("observedGeneration") == archive["metadata"]["generation"]
             return current and self.condition("Ready")["status"] == "True"
 
         until("the archive is Ready", ready, seconds, every=1)
