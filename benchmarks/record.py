@@ -172,7 +172,7 @@ def publish(record: Record, out: Path | None = None) -> Path:
         "tables": [asdict(table) for table in record.tables],
         "limits": [{**asdict(limit), "kept": limit.kept, "text": limit.text} for limit in record.limits],
         "notes": record.notes,
-        "samples": record.samples,
+        "samples": _rounded(record.samples),
     }
     folder = out or PROOF
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,8 +183,17 @@ def publish(record: Record, out: Path | None = None) -> Path:
     return path
 
 
+def _rounded(value: Any) -> Any:
+    """Return a JSON-like value with floats cut to a tenth of a millisecond: more was not measured."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value
+
+
 def _print(record: Record) -> None:
-    console = Console(width=max(Console().width, 140))
+    console = Console(width=max(Console().width, 160))
     for table in record.tables:
         shown = RichTable(title=table.title, title_justify="left")
         for number, column in enumerate(table.columns):

@@ -7,6 +7,7 @@ question over the real mutual TLS, with certificates that the real Vault signed 
 import base64
 import json
 import ssl
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -162,6 +163,13 @@ class _NoDiscovery:
         return
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Stay silent about handshakes that were refused because the pod asked for has no certificate yet."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 @dataclass
 class _Agent:
     component: Component
@@ -187,7 +195,7 @@ class Agents:
         base = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         base.verify_mode = ssl.CERT_REQUIRED
         base.sni_callback = self._choose
-        self._server = ThreadingHTTPServer((LOOPBACK, Port.AGENT_CONTROL), _handler(self._known))
+        self._server = _Server((LOOPBACK, Port.AGENT_CONTROL), _handler(self._known))
         self._server.socket = base.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, name="agents", daemon=True).start()
