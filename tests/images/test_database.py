@@ -103,7 +103,8 @@ def test_a_second_run_changes_nothing(database: Image, volume: Path) -> None:
 def test_a_killed_run_starts_again(database: Image, volume: Path, tmp_path: Path, moment: str) -> None:
     killed = database.start(INIT, log=tmp_path / "log", mounts={volume: DATA})
     wait_for(lambda: (volume / moment).exists() or killed.poll() is not None, moment)
-    subprocess.run(["kill", "-KILL", str(killed.pid), *children(killed.pid)], check=True)
+    # Some of its children end by themselves between the look and the signal.
+    subprocess.run(["kill", "-KILL", str(killed.pid), *children(killed.pid)], check=False)
     killed.wait()
     assert not (volume / "pgdata").exists()
     wait_for(lambda: not alive(volume), "its children are gone")
