@@ -173,7 +173,7 @@ class Race:
     """
 
     def __init__(self, timeout: int) -> None:
-        self._core = client.CoreV1Api(config.new_client_from_config())  # type: ignore[no-untyped-call]
+        self._core = client.CoreV1Api(config.new_client_from_config(os.environ["KUBECONFIG"]))  # type: ignore[no-untyped-call]
         self._timeout = timeout
 
     def run(self, start: Callable[[], None]) -> Item:

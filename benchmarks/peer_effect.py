@@ -249,7 +249,7 @@ def main() -> int:
     end_in_order()
     os.environ["KUBECONFIG"] = str(STATE / "admin.kubeconfig")
     os.environ["PATH"] = f"{STATE / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    cluster, peer = Cluster(), Peer(config.new_client_from_config())  # type: ignore[no-untyped-call]
+    cluster, peer = Cluster(), Peer(config.new_client_from_config(os.environ["KUBECONFIG"]))  # type: ignore[no-untyped-call]
     cluster.wait_ready()
     with device(cluster, peer) as running:
         found = measure(running, peer, arguments.cycles)
