@@ -115,10 +115,11 @@ def test_a_killed_run_starts_again(database: Image, volume: Path, tmp_path: Path
 
 def children(parent: int) -> list[str]:
     """Return the ids of a process's descendants."""
-    found: list[str] = []
-    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        found += [child, *children(int(child))]
-    return found
+    try:
+        listed = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return []
+    return [found for child in listed for found in (child, *children(int(child)))]
 
 
 def alive(volume: Path) -> bool:
