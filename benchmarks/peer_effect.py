@@ -1,7 +1,7 @@
 """From writing a DicomPeer until a modality notices: added, narrowed, removed, on the demo's running archive.
 
-The modality stands outside the cluster and asks for an association with an echo about 20 times a second. A change has taken
-effect with the first answer of an unbroken series of new answers: long enough that both gate replicas are in it.
+The modality stands outside the cluster and asks for an association with an echo about 20 times a second. A change has
+taken effect with the first answer of an unbroken series of new ones: long enough that both gate replicas are in it.
 """
 # ruff: noqa: S603  # fixed command lines without a shell
 
@@ -76,8 +76,8 @@ class Device:
             The device's loop has ended.
         """
         while time.monotonic() < began + DEADLINE_SECONDS:
-            if self._process.poll() is not None:
-                raise RuntimeError("the device's loop has ended; its error is above")
+            if (code := self._process.poll()) is not None:
+                raise RuntimeError(f"the device's loop has ended with {code}: did somebody remove the modality?")
             own = sorted((a for a in list(self._answers) if a["title"] == title and when(a) > began), key=when)
             if len(own) >= SERIES and all(map(new, own[-SERIES:])):
                 old = [number for number, answer in enumerate(own) if not new(answer)]
@@ -248,8 +248,8 @@ def record_of(found: list[dict[str, Any]]) -> Record:
         limits=[Limit("slowest change, seconds", max(one["seconds"] for one in found), BOUND_SECONDS)],
         notes=[
             f"Effect: the first answer of {SERIES} new ones in a row; the clock starts before the API call.",
-            "The device asks in five loops with two AE titles in turn, about 20 times a second, each time by a new TCP "
-            "connection, TLS handshake, association and echo; that work shares the node's cores.",
+            "The device asks in five loops with two AE titles in turn, about 20 times a second, each time by a new "
+            "TCP connection, TLS handshake, association and echo; that work shares the node's cores.",
             "Its address is in no other peer's CIDRs: adding and removing also opens and closes the network. An attempt "
             "that the network drops ends after 1 s and counts from its beginning; the next SYN may be 1 s late.",
             "A right that is taken shows at Orthanc, behind the gate.",
