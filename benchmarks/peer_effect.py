@@ -248,10 +248,10 @@ def record_of(found: list[dict[str, Any]]) -> Record:
         limits=[Limit("slowest change, seconds", max(one["seconds"] for one in found), BOUND_SECONDS)],
         notes=[
             f"Effect: the first answer of {SERIES} new ones in a row; the clock starts before the API call.",
-            "The device asks in five loops with two AE titles in turn, about 20 times a second, each time by a new "
-            "TCP connection, TLS handshake, association and echo; that work shares the node's cores.",
-            "Its address is in no other peer's CIDRs: adding and removing also opens and closes the network. An attempt "
-            "that the network drops ends after 1 s and counts from its beginning; the next SYN may be 1 s late.",
+            "The device asks in five loops with two AE titles in turn, about 20 times a second, each time by a "
+            "new TCP connection, TLS handshake, association and echo; that work shares the node's cores.",
+            "Its address is in no other peer's CIDRs: adding and removing also opens and closes the network. An "
+            "attempt that the network drops ends after 1 s and counts from its beginning.",
             "A right that is taken shows at Orthanc, behind the gate.",
         ],
         samples={"changes": found},
