@@ -61,7 +61,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("archive", "forky"),
-        Recipe("gate", "trixie"),
+        Recipe("gate", "forky"),
         Recipe("database", "trixie"),
         Recipe("operator", "trixie", ("requirements/operator.txt", *PACKAGE)),
         Recipe("tools", "trixie", ("requirements/tools.txt", *PACKAGE)),

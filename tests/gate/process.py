@@ -1,4 +1,4 @@
-"""A real gate: HAProxy 3.0 or later on the configuration that the operator renders."""
+"""A real gate: HAProxy on the configuration that the operator renders."""
 
 import asyncio
 import contextlib
@@ -43,10 +43,10 @@ def haproxy_command() -> list[str]:
     own = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if own:
         version = subprocess.run([own, "-v"], capture_output=True, text=True, check=True).stdout
-        found = re.search(r"version (\d+)\.(\d+)", version)
-        if found and (int(found[1]), int(found[2])) >= (3, 0):
+        found = re.search(r"version (\d+)\.(\d+)\.(\d+)", version)
+        if found and tuple(map(int, found.groups())) >= (3, 2, 26):
             return [own]
-    raise RuntimeError("no HAProxy 3.0 or later: build the gate image, or name its unpacked root by PACS_GATE_ROOTFS")
+    raise RuntimeError("no HAProxy 3.2.26 or later: build the gate image, or name its unpacked root by PACS_GATE_ROOTFS")
 
 
 def wait_for(holds: Callable[[], T], what: str, seconds: float = 10) -> T:
