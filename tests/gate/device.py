@@ -170,12 +170,20 @@ def echo(association: Association) -> bool:
     return bool(status) and status.Status == 0x0000
 
 
-def rejection(association: Association) -> tuple[int, int, int] | None:
-    """Return the triple with which an association was rejected."""
-    primitive = association.acceptor.primitive
-    if not association.is_rejected or primitive is None:
-        return None
-    return (primitive.result or 0, primitive.result_source or 0, primitive.diagnostic or 0)
+def rejection(device: Device) -> tuple[int, int, int] | None:
+    """Return the triple with which a device's association is rejected, or None when it is not.
+
+    pynetdicom 3.0 aborts about one in fifty rejected associations by itself before it looks at the answer; that
+    is told by its own flags and tried again. Other pages read rejections byte by byte.
+    """
+    for _ in range(5):
+        association = device.associate()
+        primitive = association.acceptor.primitive
+        if association.is_rejected and primitive is not None:
+            return (primitive.result or 0, primitive.result_source or 0, primitive.diagnostic or 0)
+        if not (association.is_aborted and primitive is None):
+            break
+    return None
 
 
 def served_leaf(port: int, context: ssl.SSLContext) -> x509.Certificate:

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import csv
+import io
 import os
 import re
 import shutil
@@ -142,6 +144,11 @@ class Gate:
             client.connect(str(self.folder / "haproxy.sock"))
             client.sendall(f"{command}\n".encode())
             return b"".join(iter(lambda: client.recv(65536), b"")).decode()
+
+    def sessions_ever(self, slot: str) -> int:
+        """Return how many sessions a slot's backend has had."""
+        rows = csv.DictReader(io.StringIO(self.ask("show stat -1 2 -1").lstrip("# ")))
+        return next(int(row["stot"]) for row in rows if row["pxname"] == f"slot_{slot}")
 
     def activity(self, peer: str) -> Any:
         return {entry.id: entry for entry in self.loop.run(self.agent.activity())}[peer]

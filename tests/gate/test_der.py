@@ -170,6 +170,7 @@ def mutate(data: bytes, chance: random.Random) -> bytes:
     return bytes(mutant)
 
 
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 def test_mutants(dns_name: Convert, authority: Authority) -> None:
     """No mutant makes it fail, and it never sees a name where a strict parser sees another."""
     seed = int(os.environ.get("PACS_FUZZ_SEED", "20261129"))

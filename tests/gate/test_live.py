@@ -32,7 +32,7 @@ def test_a_removed_peers_associations_end_and_others_stay(make_device: MakeDevic
     for association in gone:
         ends(association)
     assert echo(kept)
-    assert rejection_of(leaving.associate()) == (1, 1, 3)
+    assert rejection_of(leaving) == (1, 1, 3)
     assert [entry.id for entry in gate.loop.run(gate.agent.activity())] == ["imaging/staying"]
 
 
@@ -41,7 +41,7 @@ def test_a_new_peer_is_served_and_nobody_notices(make_device: MakeDevice, gate: 
     kept = first.associate()
     name = "second.imaging.example"
     second = Device(gate.port, client_context(site.peers, site.peers.issue(name)), calling="SECOND")
-    assert rejection_of(second.associate()) == (1, 1, 3)
+    assert rejection_of(second) == (1, 1, 3)
     gate.put(peer("second", name, "SECOND"))
     assert second.echo()
     assert echo(kept)
@@ -81,7 +81,7 @@ def test_widening_and_limits_end_nothing(make_device: MakeDevice, gate: Gate, fi
 def test_changes_take_effect(make_device: MakeDevice, gate: Gate) -> None:
     device = make_device("CT1")
     change(gate, "imaging/ct1", ae_titles=["CT9"])
-    assert rejection_of(device.associate()) == (1, 1, 3)
+    assert rejection_of(device) == (1, 1, 3)
     device.calling = "CT9"
     assert device.echo()
     change(gate, "imaging/ct1", source_cidrs=["10.0.0.0/8"])
@@ -90,7 +90,7 @@ def test_changes_take_effect(make_device: MakeDevice, gate: Gate) -> None:
     assert device.echo()
     change(gate, "imaging/ct1", max_associations=1)
     first = device.associate()
-    assert rejection_of(device.associate()) == (2, 3, 1)
+    assert rejection_of(device) == (2, 3, 1)
     change(gate, "imaging/ct1", max_associations=2)
     assert device.echo()
     assert echo(first)
@@ -168,7 +168,7 @@ def test_a_slot_is_not_given_away_while_its_last_peer_is_in(
         newcomer = peer("mr1", "mr1.imaging.example", "MR1")
         with pytest.raises(SessionsRemainError):
             gate.apply({"imaging/mr1": newcomer})
-        assert rejection_of(device.associate()) == (1, 1, 3)
+        assert rejection_of(device) == (1, 1, 3)
         assert slot not in slots(gate).values()
         assert slots(gate) == {"mr1.imaging.example": "001"}  # the newcomer does not wait
     gate.apply({"imaging/mr1": newcomer})
@@ -245,7 +245,7 @@ def test_more_peers_than_slots(make_device: MakeDevice, gate: Gate) -> None:
     assert device.echo()
     gate.apply(crowd)
     assert len(slots(gate)) == 16
-    assert rejection_of(device.associate()) == (1, 1, 3)
+    assert rejection_of(device) == (1, 1, 3)
 
 
 def test_a_gate_that_starts_again_lets_nobody_in_until_it_is_told(site: Site, folder: Path) -> None:

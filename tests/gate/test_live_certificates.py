@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from pacs_operator.agent.errors import NeighbourError
+from pacs_operator.agent.gate import ReadBackError
 from pacs_operator.agent.neighbour import Changes
 from pacs_operator.domain.names import CaName
 
-from .device import Device, client_context, echo, ends, served_leaf
+from .device import PDU_AC, Device, associate_rq, client_context, echo, ends, read_answer, served_leaf, tls_connection
 from .pki import Authority, Leaf
 from .process import Gate, Site, peer, running_gate, wait_for
 
@@ -123,3 +124,63 @@ def test_revocation_ends_what_began_before_the_agent(
     site.peers.revoke(stolen)
     gate.refresh_crl()
     ends(open_bad)
+
+
+def test_a_handshake_just_before_the_revocation_lets_nobody_stay(
+    gate: Gate, site: Site, two_certificates: tuple[Leaf, Device, Device]
+) -> None:
+    """The list is looked at in the handshake only; who was through it is found by the agent's next round."""
+    stolen, bad, good = two_certificates
+    open_good = good.associate()
+    with tls_connection(gate.port, bad.context) as connection:
+        connection.sendall(associate_rq()[:10])  # handshake over, request not
+        site.peers.revoke(stolen)
+        gate.refresh_crl()
+        connection.sendall(associate_rq()[10:])
+        assert read_answer(connection).pdu == PDU_AC
+        wait_for(lambda: gate.activity("imaging/ct1").last_association, "the record of the association arrived")
+        gate.apply(gate.live)
+        assert connection.recv(1) == b""
+    assert echo(open_good)
+    gate.apply(gate.live)
+    assert echo(open_good)
+
+
+def test_another_certificate_in_use_than_committed_is_noticed(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def another(_path: Path) -> str:
+        return "00"
+
+    monkeypatch.setattr(gate.agent._socket, "serial_of", another)
+    with pytest.raises(ReadBackError, match=r"another certificate than the one in server-ec\.pem"):
+        gate.loop.run(gate.agent.apply_certificates(Changes(leaves=frozenset({"server-ec"}))))
+
+
+@pytest.mark.parametrize("leaf", ["server-ec", "server-rsa", "orthanc-client"])
+def test_leaves_lists_and_roots_in_turn(site: Site, folder: Path, leaf: str) -> None:
+    """A pod's weeks: lists every hour, a leaf every few days.
+
+    Debian's HAProxy 3.0.11 loses the leaf, then crashes (fixed upstream in October 2025): instances made for a new
+    list are unknown to their certificate, so the next leaf is confirmed but not served, and the list after it uses
+    freed memory.
+    """
+    kind = "RSA" if leaf == "server-rsa" else "EC"
+    key_type = "RSA" if leaf == "server-rsa" else "ECDSA"
+    with running_gate(site, folder) as gate:
+        wait_for(lambda: gate.loop.run(gate.agent.archive_reachable()), "archive up")
+        gate.put(peer("ct1", "ct1.imaging.example", "CT1"))
+        device = Device(gate.port, client_context(site.peers, site.peers.issue("ct1.imaging.example")))
+        stranger = client_context(site.peers, site.peers.issue("x.example"), server_key=key_type)
+        open_one = device.associate()
+        authority = site.internal if leaf == "orthanc-client" else site.peers
+        trust = Changes(roots=frozenset({CaName.PEERS, CaName.INTERNAL}), crls=frozenset({CaName.PEERS}))
+        for _ in range(4):
+            gate.refresh_crl()
+            fresh = authority.issue("gate.radiology-edge.svc", kind=kind, server=leaf != "orthanc-client")
+            fresh.write(gate.tls, leaf)
+            gate.loop.run(gate.agent.apply_certificates(Changes(leaves=frozenset({leaf}))))
+            if leaf != "orthanc-client":
+                assert served_leaf(gate.port, stranger) == fresh.certificate
+            gate.loop.run(gate.agent.apply_certificates(trust))
+            assert device.echo()
+            assert echo(open_one)
+        assert gate.process.poll() is None

@@ -18,6 +18,9 @@ from .process import Gate, Site, peer, running_gate, wait_for
 TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 NAME = "ct1.imaging.example"
 
+# Old versions are spoken on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+
 
 @pytest.fixture
 def leaf(gate: Gate, site: Site) -> Leaf:
