@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+from cryptography import x509
+
 from pacs_operator.agent.clock import Clock, SystemClock
 from pacs_operator.agent.errors import AgentConfigError, NeighbourError
 from pacs_operator.agent.gatelog import LogReader, Tally
@@ -10,6 +12,7 @@ from pacs_operator.agent.gateslots import MAPS, Entries, Plan, Rights, live_slot
 from pacs_operator.agent.haproxy import BackendLoad, FileKind, HaproxySilentError, RuntimeSocket
 from pacs_operator.agent.neighbour import Changes
 from pacs_operator.agent.paths import Surroundings
+from pacs_operator.agent.x509tools import serial_of
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.agentconfig import AgentConfig, PeerActivity
 from pacs_operator.domain.gatepeers import LivePeers
@@ -19,6 +22,7 @@ SERVED_LEAVES = ("server-ec", "server-rsa", "orthanc-client")
 USED_ROOTS = (CaName.PEERS, CaName.INTERNAL)
 
 _END_SECONDS = 5.0
+_LOOKS = 2
 _ROUNDS = 3  # free, then fill; one more for what came in between
 
 
@@ -39,6 +43,13 @@ class ReadBackError(NeighbourError):
     """HAProxy holds something other than what was written."""
 
     reason = "GateReadBackDiffers"
+
+
+def _sessions_remain(slots: frozenset[str]) -> SessionsRemainError:
+    return SessionsRemainError(
+        f"associations of slots {', '.join(sorted(slots))} are still open {_END_SECONDS:.0f} s after they were ended",
+        action="nobody new is let in there; the agent tries again",
+    )
 
 
 class GateNeighbour:
@@ -68,7 +79,8 @@ class GateNeighbour:
         self._writing = asyncio.Lock()
         self._applied: dict[str, Rights] | None = None
         self._slot_of: dict[str, str] = {}  # peer id -> slot, of the applied list
-        self._opened_before: set[str] | None = None  # slots whose associations began before this agent listened
+        self._revoked: frozenset[str] = frozenset()  # serials of the list in use
+        self._opened_before: frozenset[str] | None = None  # slots whose associations began before this agent listened
 
     @property
     def refused_strangers(self) -> dict[str, int]:
@@ -101,23 +113,43 @@ class GateNeighbour:
                 await self._commit_revocations(self._surroundings.crl(CaName.PEERS))
             for leaf in SERVED_LEAVES:
                 if leaf in changed.leaves:
-                    await self._commit("cert", self._surroundings.bundle(leaf))
+                    await self._commit_leaf(self._surroundings.bundle(leaf))
 
-    async def _commit(self, kind: FileKind, path: Path) -> None:
+    async def _commit(self, kind: FileKind, path: Path) -> str:
         pem = await asyncio.to_thread(path.read_text, "ascii")
         await self._socket.replace_file(kind, path, pem)
+        return pem
+
+    async def _commit_leaf(self, path: Path) -> None:
+        pem = await self._commit("cert", path)
+        expected = serial_of(x509.load_pem_x509_certificates(pem.encode("ascii"))[0])
+        if await self._socket.serial_of(path) != expected:
+            raise ReadBackError(
+                f"HAProxy serves another certificate than the one in {path.name}",
+                action="the agent tries again; look for somebody else who uses the runtime socket",
+            )
 
     async def _commit_revocations(self, path: Path) -> None:
         before = await self._socket.revoked_serials(path)
         await self._commit("crl-file", path)
-        revoked = await self._socket.revoked_serials(path)
-        earlier = self._opened_before or set()
-        for slot in await self._busy_slots():
-            unknown_and_new = slot in earlier and bool(revoked - before)
-            if unknown_and_new or self._tally.serials.get(slot, set()) & revoked:
-                await self._end_sessions(slot)
-                earlier.discard(slot)
-                self._tally.serials.pop(slot, None)
+        self._revoked = await self._socket.revoked_serials(path)
+        grown = bool(self._revoked - before)
+        await self._end_revoked((self._opened_before or frozenset()) if grown else frozenset())
+
+    async def _end_revoked(self, doubtful: frozenset[str] = frozenset()) -> None:
+        """End associations of revoked certificates, and of slots where nobody knows which certificate opened them.
+
+        Also called when no list came: a handshake that was over before the list can still become an association.
+        """
+        shown = {slot for slot, serials in self._tally.serials.items() if serials & self._revoked}
+        if not shown | doubtful:
+            return
+        remain = await self._end_sessions(await self._busy_slots() & (doubtful | shown))
+        for slot in shown - remain:
+            self._tally.serials.pop(slot, None)
+        if remain:
+            raise _sessions_remain(remain)
+        self._opened_before = (self._opened_before or frozenset()) - doubtful
 
     async def apply_peers(self, peers: LivePeers) -> str:
         """Make the list live: first what goes, with its associations, then what comes; read back and compare.
@@ -135,6 +167,7 @@ class GateNeighbour:
                 if not plan:
                     break
                 await self._carry_out(plan)
+            await self._end_revoked()
             await self._prove({name: rights for name, rights in wanted.items() if name not in plan.left_out})
         if plan.left_out:
             raise SlotsExhaustedError(
@@ -159,48 +192,46 @@ class GateNeighbour:
         return {name: await self._socket.read_map(name) for name in MAPS}
 
     async def _carry_out(self, plan: Plan) -> None:
-        """Do all of it, although one peer's associations may not end: the others' changes do not wait for it."""
-        remain: SessionsRemainError | None = None
-        for slot in plan.free:
-            try:
-                await self._free(slot)
-            except SessionsRemainError as error:
-                remain = error
+        """Take away from all, end who is in, then give: what one peer's associations do, no other's change awaits."""
+        narrowed = frozenset(slot for slot, before, after in plan.change if after.narrows(before))
+        leaving = frozenset(plan.free)
+        entries = await self._read()
+        await self._shut(leaving, entries)
         for slot, before, after in plan.change:
-            try:
-                await self._change(slot, before, after)
-            except SessionsRemainError as error:
-                remain = error
+            await self._narrow(slot, before, after)
+        remain = await self._end_sessions(leaving | narrowed)
+        await self._forget(leaving - remain, entries)
+        for slot, before, after in plan.change:
+            for title in sorted(after.titles - before.titles):
+                await self._socket.add_entry(gatemaps.TITLES, f"{slot}/{title}", "1")
         for slot, rights in plan.fill:
             await self._fill(slot, rights)
         if remain:
-            raise remain
+            raise _sessions_remain(remain)
 
-    async def _free(self, slot: str) -> None:
-        """Let nobody in by this slot, end who is in, and only then forget whose it was."""
-        entries = await self._read()
-        for identity, owner in entries[gatemaps.IDENTITY]:
-            if owner == slot:
+    async def _shut(self, slots: frozenset[str], entries: Entries) -> None:
+        """Let nobody in by these slots."""
+        for identity, slot in entries[gatemaps.IDENTITY]:
+            if slot in slots:
                 await self._socket.remove_entry(gatemaps.IDENTITY, identity)
-        for key in {key for key, _ in entries[gatemaps.TITLES] if key.startswith(f"{slot}/")}:
+        for key in {key for key, _ in entries[gatemaps.TITLES] if key.partition("/")[0] in slots}:
             await self._socket.remove_entry(gatemaps.TITLES, key)
-        await self._end_sessions(slot)
-        for name in (gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.IDS):
-            if any(key == slot for key, _ in entries[name]):
-                await self._socket.remove_entry(name, slot)
-        self._tally.serials.pop(slot, None)
 
-    async def _change(self, slot: str, before: Rights, after: Rights) -> None:
+    async def _forget(self, slots: frozenset[str], entries: Entries) -> None:
+        """Forget whose these slots were; until then nobody else gets them."""
+        for name in (gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.IDS):
+            for slot in slots & {key for key, _ in entries[name]}:
+                await self._socket.remove_entry(name, slot)
+        for slot in slots:
+            self._tally.serials.pop(slot, None)
+
+    async def _narrow(self, slot: str, before: Rights, after: Rights) -> None:
         for title in sorted(before.titles - after.titles):
             await self._socket.remove_entry(gatemaps.TITLES, f"{slot}/{title}")
         if after.sources != before.sources:
             await self._socket.set_entry(gatemaps.SOURCES, slot, after.sources)
         if after.limit != before.limit:
             await self._socket.set_entry(gatemaps.LIMITS, slot, after.limit)
-        if after.narrows(before):
-            await self._end_sessions(slot)
-        for title in sorted(after.titles - before.titles):
-            await self._socket.add_entry(gatemaps.TITLES, f"{slot}/{title}", "1")
 
     async def _fill(self, slot: str, rights: Rights) -> None:
         await self._socket.add_entry(gatemaps.IDS, slot, rights.peer)
@@ -210,22 +241,28 @@ class GateNeighbour:
             await self._socket.add_entry(gatemaps.TITLES, f"{slot}/{title}", "1")
         await self._socket.add_entry(gatemaps.IDENTITY, rights.identity, slot)
 
-    async def _end_sessions(self, slot: str) -> None:
-        """End a slot's sessions until two looks in a row find none: one may have passed the maps just before."""
+    async def _end_sessions(self, slots: frozenset[str]) -> frozenset[str]:
+        """End sessions until two looks in a row find none, since one may have passed the maps just before.
+
+        Returns
+        -------
+        frozenset
+            Slots whose sessions would not end.
+        """
         looks_without = 0
+        remain = slots
 
         async def empty() -> bool:
-            nonlocal looks_without
-            await self._socket.end_sessions(slot)
-            load = (await self._socket.loads()).get(gatemaps.backend_name(slot))
-            looks_without = 0 if load and load.open_sessions else looks_without + 1
-            return looks_without >= 2
+            nonlocal looks_without, remain
+            for slot in sorted(slots):
+                await self._socket.end_sessions(slot)
+            remain = slots & await self._busy_slots()
+            looks_without = 0 if remain else looks_without + 1
+            return looks_without >= _LOOKS
 
-        if not await self._socket.poll(empty, _END_SECONDS):
-            raise SessionsRemainError(
-                f"associations of slot {slot} are still open {_END_SECONDS:.0f} s after their peer went",
-                action="nobody new is let in there; the agent tries again",
-            )
+        if slots:
+            await self._socket.poll(empty, _END_SECONDS)
+        return remain
 
     async def _busy_slots(self) -> frozenset[str]:
         prefix = gatemaps.BACKEND_PREFIX
@@ -238,7 +275,9 @@ class GateNeighbour:
     async def _note_earlier_sessions(self) -> None:
         """Remember once which slots had associations whose certificates this agent never saw."""
         if self._opened_before is None:
-            self._opened_before = {slot for slot in await self._busy_slots() if not self._tally.serials.get(slot)}
+            self._revoked = await self._socket.revoked_serials(self._surroundings.crl(CaName.PEERS))
+            busy = await self._busy_slots()
+            self._opened_before = frozenset(slot for slot in busy if not self._tally.serials.get(slot))
 
     async def ready(self) -> bool:
         """Tell whether HAProxy answers and holds the identities last applied; a restarted one holds none."""

@@ -104,7 +104,7 @@ class RuntimeSocket:
         if answer:
             verb = " ".join(command.split()[:2])
             raise HaproxyRefusedError(
-                f"HAProxy refused '{verb}': {answer.splitlines()[0][:120]}",
+                f"HAProxy refused '{verb}': {_first_line(answer)}",
                 action="compare the gate's image with the release; the agent tries again",
             )
 
@@ -167,7 +167,7 @@ class RuntimeSocket:
                 return
             await self.ask(f"abort ssl {kind} {path}")
         raise HaproxyRefusedError(
-            f"HAProxy did not take the new content of {path.name}",
+            f"HAProxy did not take the new content of {path.name}: {_first_line(answer)}",
             action="look at the gate's log; the content before stays in use and the agent tries again",
         )
 
@@ -203,6 +203,11 @@ def _token(word: str) -> str:
     if not _TOKEN.fullmatch(word) or "\\" in word:
         raise HaproxyRefusedError("a peer's value cannot be written to HAProxy", action="look at the peer's names")
     return word
+
+
+def _first_line(answer: str) -> str:
+    """Return the start of an answer; HAProxy names files and parsers in it, never their content."""
+    return next((line.strip()[:120] for line in answer.splitlines() if line.strip()), "no answer")
 
 
 def _unindented(text: str) -> str:
