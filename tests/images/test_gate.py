@@ -42,11 +42,9 @@ def test_the_stop_signal_lets_an_open_connection_finish(image: Callable[[str], I
 
 
 def supervises(master: int) -> bool:
-    """Tell whether the master has executed itself again as a mere supervisor and catches SIGUSR1."""
-    process = Path(f"/proc/{master}")
-    caught = re.search(r"SigCgt:\s+(\w+)", (process / "status").read_text())
-    again = b"HAPROXY_MWORKER_WAIT_ONLY" in (process / "environ").read_bytes()
-    return again and caught is not None and bool(int(caught[1], 16) & 1 << signal.SIGUSR1 - 1)
+    """Tell whether the master catches SIGUSR1, which it does once its worker has told that it serves."""
+    caught = re.search(r"SigCgt:\s+(\w+)", Path(f"/proc/{master}/status").read_text())
+    return caught is not None and bool(int(caught[1], 16) & 1 << signal.SIGUSR1 - 1)
 
 
 def connect(port: int) -> socket.socket | None:
@@ -64,4 +62,4 @@ def exchange(client: socket.socket, server: socket.socket, message: bytes) -> No
 def test_lua_and_the_runtime_socket_are_there(image: Callable[[str], Image]) -> None:
     said = image("gate").run("/usr/sbin/haproxy", "-vv").stdout
     assert "Built with Lua version" in said
-    assert "Built with OpenSSL version" in said
+    assert "Built with SSL library version : OpenSSL" in said
