@@ -11,10 +11,10 @@ from pacs_operator.domain.names import GROUP, Component
 from pacs_operator.domain.status import CertificateStatus
 
 LEAF = "dicom-server"
-#: Less than this left of what is presented: a broken promise, and a week in which a person may choose the hour.
-WARN_WITHIN = timedelta(days=14)
-#: Less than this left: the operator restarts Orthanc itself.
-RESTART_WITHIN = timedelta(days=7)
+#: Less than this left of what is presented: the operator restarts Orthanc itself. Until then a person may choose.
+RESTART_WITHIN = timedelta(days=14)
+#: Less than this left: that restart did not come about, a broken promise.
+WARN_WITHIN = timedelta(days=7)
 #: In Orthanc's pod template: serial number of the certificate that the last planned restart was for.
 ANNOTATION_RESTARTED_FOR = f"{GROUP}/restarted-for"
 
