@@ -246,6 +246,48 @@ def test_a_bad_edit_is_refused_and_harms_nothing_that_runs(world: World, spec: d
     assert after == before
 
 
+ELSEWHERE = {
+    "address": "https://vault.elsewhere.example:8200",
+    "caPem": "-----BEGIN CERTIFICATE-----\n",
+    "authPath": "pacs-kubernetes",
+    "audience": "vault",
+    "cidrs": ["192.0.2.10/32"],
+}
+
+
+def test_a_vault_that_nobody_allowed_is_refused():
+    """The operator would hand its own token to whoever listens there."""
+    world = World()
+    world.api.put(archive_manifest(vault=ELSEWHERE))
+    world.settle(world.operator())
+    stalled = world.condition("Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "VaultNotAllowed")
+    assert "https://vault.elsewhere.example:8200" in stalled["message"]
+
+
+IMAGES = ("PersistentVolumeClaim", "radiology-archive", "images")
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_empty_volume_does_not_take_the_place_of_a_lost_one(world: World, gone: bool):
+    claim = world.api.objects[IMAGES]
+    if gone:
+        world.api.remove(IMAGES)
+    else:
+        claim["metadata"]["deletionTimestamp"] = "2026-11-01T00:00:00Z"
+    world.settle(world.process)
+    stalled = world.condition("Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "VolumeGone")
+    assert "radiology-archive/images" in stalled["message"]
+    assert (IMAGES in world.api.objects) is not gone
+    # Who gives the data up says so by deleting their user too.
+    world.api.objects.pop(IMAGES, None)
+    world.api.remove(("StatefulSet", "radiology-archive", "orthanc"))
+    world.settle(world.process)
+    assert IMAGES in world.api.objects
+    assert world.condition("Stalled")["status"] == "False"
+
+
 def test_suspended_writes_nothing_but_the_status(world: World):
     world.api.put(archive_manifest(suspend=True))
     world.api.remove(GATE)

@@ -59,11 +59,9 @@ def read_environment(env: Mapping[str, str] = os.environ) -> Environment:
         check_disjoint(cidrs, "PACS_VAULT_CIDRS")
     except InvalidSpecError as error:
         raise SettingsError(error.message, action=error.action) from None
-    address = _need(env, "PACS_VAULT_ADDRESS")
-    if not address.startswith("https://"):
-        raise SettingsError(f"PACS_VAULT_ADDRESS: {address!r} is not an https URL", action="set vault.address")
+    address = _https(_need(env, "PACS_VAULT_ADDRESS"), "PACS_VAULT_ADDRESS", "vault.address")
     vault = VaultSettings(
-        address=address.rstrip("/"),
+        address=address,
         ca_pem=_file(_need(env, "PACS_VAULT_CA_FILE")),
         auth_path=_need(env, "PACS_VAULT_AUTH_PATH").strip("/"),
         audience=_need(env, "PACS_VAULT_AUDIENCE"),
@@ -81,7 +79,7 @@ def read_environment(env: Mapping[str, str] = os.environ) -> Environment:
         else {"k8s-app": "kube-dns"},
     )
     return Environment(
-        settings=Settings(cluster, vault),
+        settings=Settings(cluster, vault, _vaults(env.get("PACS_VAULT_OTHERS", ""))),
         identity=env.get("PACS_POD_NAME") or os.uname().nodename,
         vault_token_file=Path(env.get("PACS_VAULT_TOKEN_FILE", TOKEN_FILE)),
         health_port=_number(env, "PACS_HEALTH_PORT", 8080),
@@ -94,6 +92,17 @@ def _need(env: Mapping[str, str], name: str) -> str:
     if not value:
         raise SettingsError(f"{name}: not set", action="set it in the chart's values, which fill the environment")
     return value
+
+
+def _https(address: str, variable: str, value: str) -> str:
+    if not address.startswith("https://"):
+        raise SettingsError(f"{variable}: {address!r} is not an https URL", action=f"set {value}")
+    return address.rstrip("/")
+
+
+def _vaults(text: str) -> frozenset[str]:
+    parts = [part.strip() for part in text.split(",")]
+    return frozenset(_https(part, "PACS_VAULT_OTHERS", "vault.others") for part in parts if part)
 
 
 def _file(path: str) -> str:

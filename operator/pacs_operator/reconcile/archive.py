@@ -150,6 +150,7 @@ def _enforce(run: Pass, error: PacsError) -> PacsError:
 def _stages(run: Pass) -> None:
     run.archive = observe.typed_archive(run.live)
     conformance.check_schedule(run.archive.spec.conformance)
+    observe.check_vault(run)
     observe.read_release(run)
     observe.check_storage_classes(run)
     zones.establish(run)

@@ -43,10 +43,17 @@ class Ports:
 
 @dataclass(frozen=True)
 class Settings:
-    """The operator's own settings, from its environment."""
+    """The operator's own settings, from its environment.
+
+    Parameters
+    ----------
+    other_vaults
+        Addresses beside ``vault``'s own that archives may name.
+    """
 
     cluster: ClusterSettings
     vault: VaultSettings
+    other_vaults: frozenset[str] = frozenset()
 
 
 @dataclass

@@ -67,6 +67,23 @@ def read_release(run: Pass) -> None:
     run.release = select_release(spec, wanted.catalog, wanted.version)
 
 
+def check_vault(run: Pass) -> None:
+    """Refuse a Vault that the operator's administrator did not name: the operator's own token would go there.
+
+    Raises
+    ------
+    InvalidSpecError
+        ``spec.vault.address`` is neither the operator's own Vault nor among those allowed.
+    """
+    address, settings = run.vault_settings.address, run.settings
+    if address.rstrip("/") not in {settings.vault.address, *settings.other_vaults}:
+        raise InvalidSpecError(
+            f"spec.vault.address: {address} is none of the Vaults that the operator may log in to",
+            action="take spec.vault away, or have the operator's administrator add it to vault.others in the chart",
+            reason="VaultNotAllowed",
+        )
+
+
 def check_storage_classes(run: Pass) -> None:
     """Refuse a StorageClass that does not exist: its claim would stay pending for ever.
 

@@ -57,17 +57,21 @@ def render(run: Pass, desired: Desired) -> list[Manifest]:
 
 
 def check_volumes(run: Pass) -> None:
-    """Refuse volumes that would shrink or change class, before anything is written.
+    """Refuse volumes that would shrink, change class or be made anew empty, before anything is written.
 
     Raises
     ------
     InvalidSpecError
-        The live claim is larger, or of another class.
+        The live claim is larger, of another class, or no longer there.
     """
     for manifest in run.manifests:
-        if kind_of(manifest) is not PVC or (live := run.owned.get(key_of(manifest))) is None:
+        if kind_of(manifest) is not PVC:
             continue
         name = f"{metadata(manifest)['namespace']}/{metadata(manifest)['name']}"
+        live = run.owned.get(key_of(manifest))
+        if live is None or metadata(live).get("deletionTimestamp"):
+            _check_never_filled(run, manifest, live)
+            continue
         wanted, have = manifest["spec"], live["spec"]
         new, old = wanted["resources"]["requests"]["storage"], have["resources"]["requests"]["storage"]
         field = "spec.database" if metadata(manifest)["namespace"] == _data_namespace(run) else "spec.storage"
@@ -84,6 +88,20 @@ def check_volumes(run: Pass) -> None:
                 action="a volume keeps its class for life: put the name back",
                 reason="StorageClassChanged",
             )
+
+
+def _check_never_filled(run: Pass, claim: Manifest, live: Manifest | None) -> None:
+    """Refuse to put an empty volume where one with data was: its user is there, and is made after it."""
+    namespace, name = metadata(claim)["namespace"], metadata(claim)["name"]
+    user = next((key for key in run.owned if key[0] == STATEFUL_SET.kind and key[1] == namespace), None)
+    if user is None and live is None:
+        return
+    raise InvalidSpecError(
+        f"volume claim {namespace}/{name} {'is gone' if live is None else 'is being deleted'}, and it held data",
+        action="copy the data off while a pod still has the volume; bring the claim back with its volume; "
+        "if the data may be lost, delete the StatefulSet too: an empty volume is then made",
+        reason="VolumeGone",
+    )
 
 
 def _data_namespace(run: Pass) -> str:
