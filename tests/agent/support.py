@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pacs_operator.agent.errors import NeighbourError
 from pacs_operator.agent.neighbour import Changes
+from pacs_operator.agent.x509tools import Served
 from pacs_operator.domain.agentconfig import AgentConfig, Leaf, PeerActivity, VaultAccess
 from pacs_operator.domain.errors import VaultError
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
@@ -192,7 +193,8 @@ class RecordingNeighbour:
         self.peers: list[LivePeers] = []
         self.down = False
         self.is_ready = True
-        self.presents: dict[str, str] = {}
+        self.looks = 0  # at the presented certificates
+        self.presents: dict[str, Served] = {}
 
     def _answer(self) -> None:
         if self.down:
@@ -216,7 +218,8 @@ class RecordingNeighbour:
     async def alive(self) -> bool:
         return not self.down
 
-    async def served(self) -> dict[str, str]:
+    async def served(self) -> dict[str, Served]:
+        self.looks += 1
         return dict(self.presents)
 
     async def activity(self) -> list[PeerActivity]:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pacs_operator.agent import observer
 from pacs_operator.agent.agent import Agent
 from pacs_operator.agent.clock import SystemClock
 from pacs_operator.agent.context import Context
@@ -19,6 +20,7 @@ from pacs_operator.agent.errors import InvalidPeersError
 from pacs_operator.agent.neighbour import Changes
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.agent.peersfile import NOBODY, parse_peers
+from pacs_operator.agent.x509tools import Served
 from pacs_operator.domain.gatepeers import LivePeer
 from pacs_operator.domain.names import CaName
 from tests.agent.conftest import MountedConfigMap
@@ -170,7 +172,7 @@ async def test_an_old_served_certificate_shows_as_restart_pending(
     surroundings: Surroundings, mounted_peers: MountedConfigMap
 ) -> None:
     neighbour = RecordingNeighbour()
-    neighbour.presents = {"server-ec": "0abc"}
+    neighbour.presents = {"server-ec": Served("0abc", "2026-12-01T00:00:00Z")}
     mounted_peers.put_peers(peers("r1"))
     async with running(surroundings, neighbour) as agent:
 
@@ -179,17 +181,47 @@ async def test_an_old_served_certificate_shows_as_restart_pending(
 
         await eventually(pending, "the difference shows")
         report = await agent.status()
-        served = {one.name: one.served_serial for one in report.leaves}
-        assert served == {"server-ec": "0abc", "orthanc-client": None, "control": None}
+        served = {one.name: (one.served_serial, one.served_not_after) for one in report.leaves}
+        old, unseen = ("0abc", "2026-12-01T00:00:00Z"), (None, None)
+        assert served == {"server-ec": old, "orthanc-client": unseen, "control": unseen}
         assert report.last_error_reason == "RestartPending" and report.config_applied
         own = next(one.serial for one in report.leaves if one.name == "server-ec")
-        neighbour.presents = {"server-ec": own}
+        neighbour.presents = {"server-ec": Served(own)}
         agent._files_changed(Changes(crls=frozenset({CaName.PEERS})))
 
         async def gone() -> bool:
             return (await agent.status()).problems == {}
 
         await eventually(gone, "it is gone after the restart")
+
+
+async def test_a_restart_is_noticed_without_a_look_every_few_minutes(
+    surroundings: Surroundings, mounted_peers: MountedConfigMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look costs Orthanc a file descriptor for good."""
+    monkeypatch.setattr(observer, "OBSERVE_SECONDS", 0.02)
+    neighbour = RecordingNeighbour()
+    neighbour.presents = {"server-ec": Served("0abc")}
+    mounted_peers.put_peers(peers("r1"))
+    async with running(surroundings, neighbour) as agent:
+
+        async def pending() -> bool:
+            return (await agent.status()).problems == {"served/server-ec": "RestartPending"}
+
+        await eventually(pending, "the difference shows")
+        looks = neighbour.looks
+        own = next(one.serial for one in (await agent.status()).leaves if one.name == "server-ec")
+        neighbour.presents = {"server-ec": Served(own)}
+        await asyncio.sleep(0.2)
+        assert neighbour.looks == looks
+        neighbour.is_ready = False
+        await eventually(lambda: not agent.ready(), "it restarts")
+        neighbour.is_ready = True
+
+        async def gone() -> bool:
+            return (await agent.status()).problems == {}
+
+        await eventually(gone, "the restart is noticed")
 
 
 def document(*entries: LivePeer, **changes: object) -> bytes:

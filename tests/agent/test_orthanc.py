@@ -27,7 +27,7 @@ from pacs_operator.agent.observer import Observer
 from pacs_operator.agent.orthanc import OrthancNeighbour
 from pacs_operator.agent.orthanc_entries import entry_name
 from pacs_operator.agent.paths import Surroundings
-from pacs_operator.agent.x509tools import serial_of
+from pacs_operator.agent.x509tools import served_of
 from pacs_operator.domain.agentconfig import AgentConfig
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 from pacs_operator.domain.names import CaName, Component
@@ -253,14 +253,14 @@ async def test_a_renewed_leaf_waits_for_the_restart_and_cuts_nobody(beside: Besi
     await observer.look()
     kept = beside.keeper.leaves["dicom-server"]
     assert kept.credential
-    first = serial_of(kept.credential.certificate)
+    first = served_of(kept.credential.certificate)
     assert observer.served == {"dicom-server": first} and beside.context.problems.standing() == {}
     open_association = await asyncio.to_thread(beside.associate, "CT1")
     changes = await asyncio.to_thread(kept.renew)
     await beside.neighbour.apply_certificates(changes)
     observer.forget_served()
     await observer.look()
-    second = serial_of(kept.credential.certificate)
+    second = served_of(kept.credential.certificate)
     assert second != first and observer.served == {"dicom-server": first}
     assert beside.context.problems.standing() == {"served/dicom-server": "RestartPending"}
     assert (await asyncio.to_thread(open_association.send_c_echo)).Status == 0

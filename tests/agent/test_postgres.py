@@ -156,9 +156,9 @@ async def test_a_renewed_certificate_is_reloaded_proven_and_cuts_nobody(beside: 
         backend = (await (await before.execute("select pg_backend_pid()")).fetchone())  # fmt: skip
         first = await beside.neighbour.served()
         serial = await beside.renew()
-        assert await beside.neighbour.served() == first != {"postgres-server": serial}
+        assert await beside.neighbour.served() == first and first["postgres-server"].serial != serial
         await beside.neighbour.apply_certificates(CHANGED)
-        assert await beside.neighbour.served() == {"postgres-server": serial}
+        assert (await beside.neighbour.served())["postgres-server"].serial == serial
         assert await (await before.execute("select pg_backend_pid()")).fetchone() == backend
     async with await beside.as_orthanc() as after:
         assert await (await after.execute("select current_user")).fetchone() == ("orthanc",)
@@ -178,7 +178,7 @@ async def test_a_certificate_that_postgresql_does_not_take_is_not_reported_as_ap
     assert await beside.neighbour.served() == first and await beside.neighbour.ready()
     beside.surroundings.key("postgres-server").chmod(0o600)
     await beside.neighbour.apply_certificates(CHANGED)
-    assert await beside.neighbour.served() == {"postgres-server": serial}
+    assert (await beside.neighbour.served())["postgres-server"].serial == serial
 
 
 async def test_a_new_revocation_is_in_force_after_the_reload(beside: Beside) -> None:

@@ -29,7 +29,7 @@ def test_a_server_leaf_is_swapped_under_an_open_association(
     fresh.write(gate.tls, leaf)
     gate.loop.run(gate.agent.apply_certificates(Changes(leaves=frozenset({leaf}))))
     assert served_leaf(gate.port, context) == fresh.certificate != before
-    assert gate.loop.run(gate.agent.served())[leaf] == fresh.serial
+    assert gate.loop.run(gate.agent.served())[leaf].serial == fresh.serial
     assert echo(open_one)
     assert device.echo()
 

@@ -12,7 +12,7 @@ from pacs_operator.agent.gateslots import MAPS, Entries, Plan, Rights, live_slot
 from pacs_operator.agent.haproxy import BackendLoad, FileKind, HaproxySilentError, RuntimeSocket
 from pacs_operator.agent.neighbour import Changes
 from pacs_operator.agent.paths import Surroundings
-from pacs_operator.agent.x509tools import serial_of
+from pacs_operator.agent.x509tools import Served, serial_of
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.agentconfig import AgentConfig, PeerActivity
 from pacs_operator.domain.gatepeers import LivePeers
@@ -308,17 +308,17 @@ class GateNeighbour:
             return False
         return load is not None and load.up
 
-    async def served(self) -> dict[str, str]:
-        """Return the serial in use of each leaf."""
-        serials = {}
+    async def served(self) -> dict[str, Served]:
+        """Return what is in use of each leaf."""
+        found = {}
         for leaf in SERVED_LEAVES:
             try:
                 serial = await self._socket.serial_of(self._surroundings.bundle(leaf))
             except NeighbourError:
                 return {}
             if serial:
-                serials[leaf] = serial
-        return serials
+                found[leaf] = Served(serial)
+        return found
 
     async def activity(self) -> list[PeerActivity]:
         """Return what each peer of the applied list did, and what it has open."""

@@ -11,6 +11,7 @@ A neighbour is built as ``XNeighbour(config: AgentConfig, surroundings: Surround
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from pacs_operator.agent.x509tools import Served
 from pacs_operator.domain.agentconfig import PeerActivity
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import CaName
@@ -77,8 +78,8 @@ class Neighbour(Protocol):
     async def alive(self) -> bool:
         """Tell whether the neighbour answers at all; False leads to a restart, so in doubt True; never raises."""
 
-    async def served(self) -> dict[str, str]:
-        """Return the serial (lower-case hex) it presents now for each leaf that can be looked at; never raises."""
+    async def served(self) -> dict[str, Served]:
+        """Return what it presents now for each leaf that can be looked at; never raises."""
 
     async def activity(self) -> list[PeerActivity]:
         """Return counts and times of each peer of the applied list; empty when the neighbour does not answer."""

@@ -13,7 +13,7 @@ from pacs_operator.agent.errors import AgentError
 from pacs_operator.agent.keeper import Keeper
 from pacs_operator.agent.log import Event, emit
 from pacs_operator.agent.neighbour import Neighbour
-from pacs_operator.agent.x509tools import serial_of
+from pacs_operator.agent.x509tools import Served, serial_of
 
 T = TypeVar("T")
 
@@ -21,7 +21,9 @@ OBSERVE_SECONDS = 2.0
 QUESTION_SECONDS = 5.0  # the longest a neighbour may take for an answer
 STALE_SECONDS = 30.0  # what was seen longer ago proves nothing
 LOOK_AGAIN_SECONDS = 30.0  # where the presented certificate could not be seen
-LOOK_PENDING_SECONDS = 600.0  # where it is an old one: each look costs the neighbour a connection and a log line
+#: Where it is an old one. Each look costs the neighbour a connection and a log line, and Orthanc 1.13 a file descriptor
+#: for good; a restart, which is what changes it, is seen at once.
+LOOK_PENDING_SECONDS = 6 * 3600.0
 
 
 class Observer:
@@ -35,7 +37,7 @@ class Observer:
         self._alive: bool | None = None  # not looked at yet
         self._beat_at = time.monotonic()
         self._look_served_at = float("-inf")
-        self.served: dict[str, str] = {}
+        self.served: dict[str, Served] = {}
 
     @property
     def fresh(self) -> bool:
@@ -79,6 +81,7 @@ class Observer:
         self._alive = ready or await _answer(self._neighbour.alive(), otherwise=False)
         if ready != self._ready:
             emit(Event.READINESS_CHANGED, ready=ready)
+            self._look_served_at = float("-inf") if ready else self._look_served_at
         self._ready = ready
         self._beat_at = time.monotonic()
         self._keeper.look_at_ages()
@@ -92,7 +95,7 @@ class Observer:
         wait = float("inf") if self.served else LOOK_AGAIN_SECONDS
         for name, leaf in self._keeper.leaves.items():
             subject, served = f"served/{name}", self.served.get(name)
-            if served is None or leaf.credential is None or served == serial_of(leaf.credential.certificate):
+            if served is None or leaf.credential is None or served.serial == serial_of(leaf.credential.certificate):
                 self._problems.clear(subject)
             else:
                 self._problems.report(subject, RestartPendingError(name))

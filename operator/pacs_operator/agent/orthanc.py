@@ -13,7 +13,7 @@ from pacs_operator.agent.orthanc_entries import Entry, entries_of, same
 from pacs_operator.agent.orthanc_rest import REMOVAL_SECONDS, OrthancRest
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.agent.peek import peek_certificate
-from pacs_operator.agent.x509tools import serial_of
+from pacs_operator.agent.x509tools import Served, served_of
 from pacs_operator.domain.agentconfig import AgentConfig, PeerActivity
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import PROBE_PATIENT_PREFIX
@@ -113,7 +113,7 @@ class OrthancNeighbour:
         """Tell whether Orthanc answers at all, with or without database: a restart would not bring that back."""
         return await self._in_thread(lambda: self._rest.ok("/tools/now"))
 
-    async def served(self) -> dict[str, str]:
+    async def served(self) -> dict[str, Served]:
         """Look at the certificate on the DICOM port, with our own as client: one short connection."""
         leaf = self._server_leaf
         if leaf is None:
@@ -124,7 +124,7 @@ class OrthancNeighbour:
                 client=self._surroundings.bundle(leaf.name),
             )
         )
-        return {} if certificate is None else {leaf.name: serial_of(certificate)}
+        return {} if certificate is None else {leaf.name: served_of(certificate)}
 
     async def activity(self) -> list[PeerActivity]:
         """Return what the archive plugin counted, by peer."""

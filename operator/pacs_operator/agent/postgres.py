@@ -10,7 +10,7 @@ from pacs_operator.agent.errors import AgentConfigError, NeighbourError
 from pacs_operator.agent.neighbour import Changes
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.agent.peek import peek_certificate
-from pacs_operator.agent.x509tools import serial_of
+from pacs_operator.agent.x509tools import Served, serial_of, served_of
 from pacs_operator.domain.agentconfig import AgentConfig, PeerActivity
 from pacs_operator.domain.gatepeers import LivePeers
 
@@ -61,7 +61,7 @@ class PostgresNeighbour:
             raise NeighbourError("PostgreSQL refused to reload", action="see its log", reason="ReloadRefused")
         wanted = await asyncio.to_thread(self._serial_on_volume)
         deadline = time.monotonic() + RELOAD_SECONDS
-        while (await self.served()).get(SERVER_LEAF) != wanted:
+        while (seen := (await self.served()).get(SERVER_LEAF)) is None or seen.serial != wanted:
             if time.monotonic() >= deadline:
                 raise NeighbourError(
                     "PostgreSQL still presents another certificate than the one on the volume",
@@ -88,14 +88,14 @@ class PostgresNeighbour:
         """Say yes: PostgreSQL recovers by itself, and restarting one that recovers makes it begin anew."""
         return True
 
-    async def served(self) -> dict[str, str]:
+    async def served(self) -> dict[str, Served]:
         """Look at the certificate on the TCP port."""
         certificate = await asyncio.to_thread(
             peek_certificate,
             self._surroundings.postgres_port,
             postgres=True,
         )
-        return {} if certificate is None else {SERVER_LEAF: serial_of(certificate)}
+        return {} if certificate is None else {SERVER_LEAF: served_of(certificate)}
 
     async def activity(self) -> list[PeerActivity]:
         """Return nothing: the database knows no peers."""

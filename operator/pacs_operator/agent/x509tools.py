@@ -76,6 +76,27 @@ def serial_of(certificate: x509.Certificate) -> str:
     return digits if len(digits) % 2 == 0 else f"0{digits}"
 
 
+@dataclass(frozen=True)
+class Served:
+    """What a server presents.
+
+    Parameters
+    ----------
+    serial
+        Lower-case hex.
+    not_after
+        End of its life, RFC 3339 UTC; None where only the serial can be seen.
+    """
+
+    serial: str
+    not_after: str | None = None
+
+
+def served_of(certificate: x509.Certificate) -> Served:
+    """Return what one looks like that was seen whole."""
+    return Served(serial_of(certificate), rfc3339(certificate.not_valid_after_utc))
+
+
 def load_root(pem: bytes) -> x509.Certificate:
     """Return the one self-signed authority in a PEM.
 
@@ -171,7 +192,7 @@ def parse_credential(key_pem: bytes, chain_pem: bytes) -> Credential:
     return Credential(key, tuple(chain))
 
 
-def describe(leaf: Leaf, certificate: x509.Certificate, served_serial: str | None) -> LeafStatus:
+def describe(leaf: Leaf, certificate: x509.Certificate, served: Served | None) -> LeafStatus:
     """Return what may be told of a leaf."""
     return LeafStatus(
         name=leaf.name,
@@ -181,5 +202,6 @@ def describe(leaf: Leaf, certificate: x509.Certificate, served_serial: str | Non
         not_after=rfc3339(certificate.not_valid_after_utc),
         sha256=certificate.fingerprint(hashes.SHA256()).hex(),
         dns_names=dns_names_of(certificate),
-        served_serial=served_serial,
+        served_serial=served.serial if served else None,
+        served_not_after=served.not_after if served else None,
     )
