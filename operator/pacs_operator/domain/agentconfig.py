@@ -61,6 +61,12 @@ class AgentConfig(Model):
     postgres_socket_dir: str | None = None  # postgres: UNIX socket folder, for reload and readiness
 
 
+# An agent is a pod that may have been taken over: what it tells reaches the status only in these forms.
+Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]  # RFC 3339, UTC, whole seconds
+Serial = Annotated[str, Field(pattern=r"^[0-9a-f]{2,64}$")]
+Reason = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$")]
+
+
 class Told(Model):
     """What an agent tells: an agent of a later release may tell more than this operator knows."""
 
@@ -72,26 +78,26 @@ class LeafStatus(Told):
 
     name: str
     ca: CaName
-    serial: str  # lower-case hex without separators
-    not_before: str  # RFC 3339, UTC
-    not_after: str
+    serial: Serial  # lower-case hex without separators
+    not_before: Time
+    not_after: Time
     sha256: str  # fingerprint of the DER leaf, lower-case hex
     dns_names: list[str]
-    served_serial: str | None = None  # what the neighbour presents, where that can be seen; other: restart pending
-    served_not_after: str | None = None  # end of what the neighbour presents, where the agent knows it
+    served_serial: Serial | None = None  # what the neighbour presents, where that can be seen; other: restart pending
+    served_not_after: Time | None = None  # end of what the neighbour presents, where the agent knows it
 
 
 class PeerActivity(Told):
     """Per peer since the agent started; counts and times only."""
 
     id: str
-    last_association: str | None = None
-    last_store: str | None = None
+    last_association: Time | None = None
+    last_store: Time | None = None
     stores: int = 0
-    last_rejection: str | None = None
-    last_rejection_reason: str | None = None
+    last_rejection: Time | None = None
+    last_rejection_reason: Reason | None = None
     rejections: int = 0
-    presented_not_after: str | None = None
+    presented_not_after: Time | None = None
     open_associations: int = 0
 
 
@@ -104,7 +110,9 @@ class AgentStatus(Told):
     peers_revision: str | None = None  # of the peers.json that is live in the neighbour, read back
     config_applied: bool = True
     leaves: list[LeafStatus]
-    crl_next_update: dict[CaName, str] = {}
-    last_error_reason: str | None = None  # of the newest standing problem
-    problems: dict[str, str] = {}  # subject (leaf/<name>, trust/<ca>, peers, neighbour) -> reason; standing ones only
+    crl_next_update: dict[CaName, Time] = {}
+    last_error_reason: Reason | None = None  # of the newest standing problem
+    problems: dict[
+        str, Reason
+    ] = {}  # subject (leaf/<name>, trust/<ca>, peers, neighbour) -> reason; standing ones only
     peers: list[PeerActivity] = []
