@@ -67,7 +67,7 @@ lock: ## resolve requirements anew (needs uv); one resolution, two subsets
 
 manifests: ## the chart as plain manifests: make manifests VALUES=my-values.yaml > pacs-operator.yaml
 	@test -n "$(VALUES)" || { echo "say with which values: make manifests VALUES=my-values.yaml" >&2; exit 2; }
-	@helm template pacs-operator charts/pacs-operator --namespace pacs-operator-system --include-crds --values "$(VALUES)" 2>/dev/null
+	@helm template pacs-operator charts/pacs-operator --namespace pacs-operator-system --include-crds --values "$(VALUES)"
 
 .PHONY: lock manifests
 

@@ -48,7 +48,9 @@ def haproxy_command() -> list[str]:
         found = re.search(r"version (\d+)\.(\d+)\.(\d+)", version)
         if found and tuple(map(int, found.groups())) >= (3, 2, 26):
             return [own]
-    raise RuntimeError("no HAProxy 3.2.26 or later: build the gate image, or name its unpacked root by PACS_GATE_ROOTFS")
+    raise RuntimeError(
+        "no HAProxy 3.2.26 or later: build the gate image, or name its unpacked root by PACS_GATE_ROOTFS"
+    )
 
 
 def wait_for(holds: Callable[[], T], what: str, seconds: float = 10) -> T:

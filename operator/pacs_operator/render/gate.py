@@ -32,6 +32,12 @@ _CIPHERSUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA
 _BUFFER_BYTES = 131_072
 _REWRITE_RESERVE_BYTES = 2_048  # above HAProxy's tune.maxrewrite (1,024), which a buffer never gives to the network
 _DEFAULT_THREADS = 2
+_TEMPLATES = Environment(
+    loader=PackageLoader("pacs_operator.render"),
+    undefined=StrictUndefined,
+    keep_trailing_newline=True,
+    autoescape=False,  # noqa: S701  # not HTML; every value is a checked identifier or our own
+)
 
 
 @dataclass(frozen=True)
@@ -116,12 +122,6 @@ def _threads(cpu_milli: int | None) -> int:
 
 def render(layout: GateLayout) -> dict[str, str]:
     """Return ``haproxy.cfg`` and ``gate.lua`` for a layout."""
-    templates = Environment(
-        loader=PackageLoader("pacs_operator.render"),
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  # not HTML; every value is a checked identifier or our own
-    )
     values = {
         **{name: getattr(layout, name) for name in GateLayout.__dataclass_fields__},
         "max_connections": layout.max_connections,
@@ -139,7 +139,7 @@ def render(layout: GateLayout) -> dict[str, str]:
         "check_release": gate_check.release_request().hex(),
     }
     return {
-        "haproxy.cfg": templates.get_template("haproxy.cfg.j2").render(values),
+        "haproxy.cfg": _TEMPLATES.get_template("haproxy.cfg.j2").render(values),
         "gate.lua": resources.files("pacs_operator.render").joinpath("templates/gate.lua").read_text("utf-8"),
     }
 
