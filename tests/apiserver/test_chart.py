@@ -28,6 +28,18 @@ def test_rights_are_exactly_the_inventory(rendered: list[dict[str, Any]], kind: 
     assert granted == {(group, resource): set(verbs) for group, resource, verbs in rbac_rules(operator_namespace=own)}
 
 
+def test_the_operator_reaches_the_vaults_that_it_may_log_in_to(rendered: list[dict[str, Any]]) -> None:
+    (policy,) = [item for item in rendered if item["kind"] == "NetworkPolicy"]
+    other = {"to": [{"ipBlock": {"cidr": "192.0.2.10/32"}}], "ports": [{"protocol": "TCP", "port": 8300}]}
+    assert other in policy["spec"]["egress"]
+    (deployment,) = [item for item in rendered if item["kind"] == "Deployment"]
+    environment = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {
+        "name": "PACS_VAULT_OTHERS",
+        "value": "https://vault.radiology.example:8300,https://vault.cardiology.example",
+    } in environment
+
+
 def test_no_wildcard_and_no_secrets(rendered: list[dict[str, Any]]) -> None:
     for role in [*of_kind(rendered, "ClusterRole"), *of_kind(rendered, "Role")]:
         for rule in role["rules"]:

@@ -1,8 +1,10 @@
 """Conditions keep their time while nothing changes; results survive the termination message or say they did not."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from pacs_operator.domain.agentconfig import AgentStatus
 from pacs_operator.domain.conditions import Condition, ConditionType, merge
@@ -59,6 +61,23 @@ def test_only_all_passed_is_passed() -> None:
     for outcome in ("Failed", "NotRun"):
         checks = [*run(3).checks, CheckResult(check="x", outcome=outcome)]
         assert not RunResult(run="r", replicas=1, checks=checks).passed
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"last_error_reason": "Müller^Hans could not be stored"},
+        {"problems": {"peers": "patient DOE^JANE"}},
+        {"crl_next_update": {"peers": "soon"}},
+        {"peers": [{"id": "imaging/ct1", "last_store": "yesterday, DOE^JANE"}]},
+        {"peers": [{"id": "imaging/ct1", "last_rejection_reason": "DOE^JANE"}]},
+    ],
+)
+def test_an_agent_that_was_taken_over_gets_no_text_into_the_status(told: dict[str, Any]) -> None:
+    known = {"component": "gate", "version": "9", "ready": True, "leaves": []}
+    assert AgentStatus.model_validate(known)
+    with pytest.raises(ValidationError):
+        AgentStatus.model_validate({**known, **told})
 
 
 def test_an_agent_of_a_later_release_may_tell_more() -> None:

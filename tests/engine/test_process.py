@@ -127,6 +127,9 @@ def test_the_environment(env: dict[str, str]):
     assert (read.settings.vault.port, read.settings.vault.auth_path) == (8200, "pacs-kubernetes")
     assert read.settings.cluster.dns_pod_labels == {"k8s-app": "kube-dns"}
     assert (read.health_port, read.metrics_port) == (8080, 9090)
+    assert read.settings.other_vaults == frozenset()
+    more = env | {"PACS_VAULT_OTHERS": "https://a.example:8200,https://b.example/"}
+    assert read_environment(more).settings.other_vaults == {"https://a.example:8200", "https://b.example"}
 
 
 @pytest.mark.parametrize(
@@ -134,6 +137,7 @@ def test_the_environment(env: dict[str, str]):
     [
         ("PACS_VAULT_ADDRESS", ""),
         ("PACS_VAULT_ADDRESS", "http://vault.example"),
+        ("PACS_VAULT_OTHERS", "https://vault.example,http://vault.example"),
         ("PACS_VAULT_CIDRS", "0.0.0.0/0"),
         ("PACS_VAULT_CIDRS", "nonsense"),
         ("PACS_VAULT_CA_FILE", "/nowhere/ca.pem"),
