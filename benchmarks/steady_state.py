@@ -59,8 +59,18 @@ class Stage:
         new = [archive(number) for number in range(self.count, count)]
         self.api.apply(*new)
         self.count = count
-        until(f"{count} archives are Ready", self._settled, 60 + 30 * count, every=1.0)
+        try:
+            until(f"{count} archives are Ready", self._settled, 60 + 30 * count, every=1.0)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; {next(self._not_ready(), 'now they are')}") from None
         return time.monotonic() - began
+
+    def _not_ready(self) -> Iterator[str]:
+        """Say of each archive that is not Ready what its conditions say."""
+        for item in self._archives():
+            if _condition(item, "Ready") != "True":
+                said = [f"{c['type']}={c['status']}: {c['message']}" for c in item["status"]["conditions"]]
+                yield f"{item['metadata']['name']}: {'; '.join(said)}"
 
     def _settled(self) -> bool:
         self.operator.passes()  # raises when the operator has ended

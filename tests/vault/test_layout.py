@@ -9,7 +9,7 @@ from pacs_operator.domain.names import CaName, Component, component_role, pki_mo
 from pacs_operator.vault.layout import Entry, Operator, Site, archive_layout, peer_entry, same
 from pacs_operator.vault.port import Changes
 
-SITE = Site("https://vault.example:8200/", "pacs-kubernetes", Operator("pacs-system", "pacs-operator"))
+SITE = Site("https://vault.example:8200/", "pacs-kubernetes", Operator("pacs-operator-system", "pacs-operator"))
 NAMES = st.from_regex(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True)
 
 

@@ -27,7 +27,7 @@ DEPLOY = Path(__file__).parents[2] / "deploy" / "vault"
 BOOTSTRAP = DEPLOY / "bootstrap"
 AUTH_PATH = "pacs-kubernetes"
 AUDIENCE = "vault"
-OPERATOR = Operator("pacs-system", "pacs-operator")
+OPERATOR = Operator("pacs-operator-system", "pacs-operator")
 Clock = Callable[[], float]
 
 
