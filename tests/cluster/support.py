@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydicom.uid import generate_uid
 
 ROOT = Path(__file__).parents[2]
 TESTBED = ROOT / "testbed" / "testbed"
@@ -164,21 +166,34 @@ class Modality:
         done = subprocess.run(self.command("echo", **titles), check=False, capture_output=True, timeout=60)
         return done.returncode == 0
 
-    def storm(self, act: str, study: str, out: Path, count: int = 100) -> list[str]:
-        """Return the command line that stores many images, or finds them again, as this device."""
+    def storm(self, act: str, study: str, out: Path, count: int = 100, edge: int = 64) -> list[str]:
+        """Return the command line that stores many images, or retrieves and compares them, as this device."""
         return [
             *(str(TESTBED), "modality", "exec", self.name, str(ROOT / ".venv" / "bin" / "python")),
             *(str(ROOT / "tests" / "cluster" / "storm.py"), act, "--study", study, "--out", str(out)),
-            *(
-                "--count",
-                str(count),
-                "--host",
-                GATE,
-                "--port",
-                self.port,
-                "--server-name",
-                f"{self.archive}.pacs.internal",
-            ),
-            *("--called", self.called, "--calling", self.title, "--cert", str(self.folder / "chain.pem")),
-            *("--key", str(self.folder / "key.pem"), "--ca", str(self.folder / "ca.pem")),
+            *("--count", str(count), "--edge", str(edge), "--host", GATE, "--port", self.port),
+            *("--server-name", f"{self.archive}.pacs.internal", "--called", self.called, "--calling", self.title),
+            *("--cert", str(self.folder / "chain.pem"), "--key", str(self.folder / "key.pem")),
+            *("--ca", str(self.folder / "ca.pem")),
         ]
+
+    def get_back(self, study: str, folder: Path, edge: int = 64) -> dict[str, Any]:
+        """Retrieve a storm's study and compare every image with what was sent."""
+        out = folder / "retrieved.json"
+        run(*self.storm("retrieve", study, out, count=5000, edge=edge))
+        retrieved: dict[str, Any] = json.loads(out.read_text())
+        return retrieved
+
+    def all_whole(self, study: str, acknowledged: Iterable[str], folder: Path, edge: int = 64) -> bool:
+        """Tell that every acknowledged image comes back as it was sent; otherwise fail and say what is not there."""
+        retrieved = self.get_back(study, folder, edge)
+        lost = set(acknowledged) - set(retrieved["whole"])
+        summary = f"{len(lost)} not back, C-GET ended with {retrieved['status']}, damaged: {retrieved['damaged']}"
+        assert not lost, summary
+        assert not retrieved["damaged"], summary
+        return True
+
+
+def new_study() -> str:
+    """Return a Study Instance UID short enough for a series below it."""
+    return str(generate_uid())[:58].rstrip(".")

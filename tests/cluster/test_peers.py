@@ -6,16 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pydicom.uid import generate_uid
 
 from .conftest import PEER
-from .support import Cluster, Modality, until
+from .support import Cluster, Modality, new_study, until
 
 
 @pytest.fixture
 def busy(ct1: Modality, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
     """CT1 in the middle of a long store on one association."""
-    command = ct1.storm("store", generate_uid()[:58].rstrip("."), tmp_path / "busy.json", count=2000)
+    command = ct1.storm("store", new_study(), tmp_path / "busy.json", count=2000)
     sender = subprocess.Popen([*command, "--seconds", "40"], stdout=subprocess.PIPE, text=True)
     assert sender.stdout
     assert sender.stdout.readline() == "1\n"
@@ -26,7 +25,7 @@ def busy(ct1: Modality, tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
 
 def test_added_narrowed_removed(archive: Cluster, mr1: Modality, busy: "subprocess.Popen[str]", tmp_path: Path) -> None:
     before = archive.archive_pods()
-    study, out = generate_uid()[:58].rstrip("."), tmp_path / "stored.json"
+    study, out = new_study(), tmp_path / "stored.json"
 
     def stores() -> bool:
         subprocess.run([*mr1.storm("store", study, out, count=1), "--seconds", "5"], check=False, timeout=60)
@@ -42,7 +41,7 @@ def test_added_narrowed_removed(archive: Cluster, mr1: Modality, busy: "subproce
 
 
 def test_the_removed_peers_open_association_ends(archive: Cluster, mr1: Modality, tmp_path: Path) -> None:
-    command = mr1.storm("store", generate_uid()[:58].rstrip("."), tmp_path / "cut.json", count=5000)
+    command = mr1.storm("store", new_study(), tmp_path / "cut.json", count=5000)
     sender = subprocess.Popen([*command, "--seconds", "25"], stdout=subprocess.PIPE, text=True)
     assert sender.stdout
     assert sender.stdout.readline() == "1\n"

@@ -4,16 +4,17 @@ A second, small archive stands on volumes of exactly the size asked for; a file 
 """
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
-from pydicom.uid import generate_uid
 
-from tests.cluster.support import ROOT, TESTBED, Cluster, Modality, run, until
+from tests.cluster.support import ROOT, TESTBED, Cluster, Modality, new_study, run, until
 
 PEER = """
 apiVersion: pacs-operator.io/v1alpha1
@@ -24,10 +25,12 @@ spec:
   aeTitles: [US1]
   certificate: {dnsName: us1.imaging.example}
   sourceCIDRs: [198.18.40.11/32]
-  rights: [Echo, Store, Find]
+  rights: [Echo, Store, Get]
 """
 #: What is left free, bytes. The index grows by some kilobytes an image, and reuses its write-ahead log.
 ROOM = {"archive": 8 * 1024 * 1024, "data": 256 * 1024}
+
+EDGE = 512  # rows and columns: half a megabyte an image
 
 
 @pytest.fixture(scope="module")
@@ -76,20 +79,46 @@ def full(folder: Path, room: int) -> Iterator[None]:
 
 @pytest.mark.parametrize(("zone", "claim"), [("archive", "images"), ("data", "database")])
 def test_full(cluster: Cluster, us1: Modality, tmp_path: Path, zone: str, claim: str) -> None:
-    study = generate_uid()[:58].rstrip(".")
-    stored, found = tmp_path / "stored.json", tmp_path / "found.json"
+    study, stored = new_study(), tmp_path / "stored.json"
     with full(folder_of(cluster, f"tiny-{zone}", claim), ROOM[zone]):
-        run(*us1.storm("store", study, stored, count=4000), "--seconds", "90", "--edge", "512")
+        run(*us1.storm("store", study, stored, count=4000, edge=EDGE), "--seconds", "90")
         result = json.loads(stored.read_text())
         assert result["refused"], "the volume never ran full: nothing was proven"
         assert result["left"]
+    assert result["acknowledged"], "nothing was stored before the volume ran full: nothing was proven"
     until("room brings service back", us1.echo, 120, every=2)
-
-    def all_there() -> bool:
-        run(*us1.storm("find", study, found), check=False)
-        return set(result["acknowledged"]) <= set(json.loads(found.read_text()))
-
-    until("every acknowledged image is there", all_there, 180, every=3)
+    whole = partial(us1.all_whole, study, result["acknowledged"], tmp_path, EDGE)
+    until("every acknowledged image comes back whole", whole, 180, every=3)
     more = tmp_path / "more.json"
-    run(*us1.storm("store", generate_uid()[:58].rstrip("."), more, count=3))
+    run(*us1.storm("store", new_study(), more, count=3))
     assert len(json.loads(more.read_text())["acknowledged"]) == 3
+
+
+def files_of_images(folder: Path) -> set[Path]:
+    """Return the archive's files on the node that are large enough to hold pixels."""
+    return {path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 2 * EDGE * EDGE}
+
+
+def test_a_file_lost_or_damaged_on_the_volume_is_seen(cluster: Cluster, us1: Modality, tmp_path: Path) -> None:
+    """What the tests of loss rely on: the index still lists these images, and retrieving them tells."""
+    study, stored = new_study(), tmp_path / "stored.json"
+    folder = folder_of(cluster, "tiny-archive", "images")
+    before = files_of_images(folder)
+    run(*us1.storm("store", study, stored, count=3, edge=EDGE))
+    acknowledged = json.loads(stored.read_text())["acknowledged"]
+    assert us1.all_whole(study, acknowledged, tmp_path, EDGE)
+    damaged, lost, _ = sorted(files_of_images(folder) - before)
+    with damaged.open("r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-100, os.SEEK_END)
+        file.write(bytes([byte[0] ^ 1]))
+    retrieved = us1.get_back(study, tmp_path, EDGE)
+    assert len(retrieved["whole"]) == 2
+    assert list(retrieved["damaged"].values()) == [["(7FE0,0010) PixelData has another value"]]
+    lost.unlink()
+    retrieved = us1.get_back(study, tmp_path, EDGE)
+    assert retrieved["status"] != "0000"
+    assert len(retrieved["whole"]) < 2
+    with pytest.raises(AssertionError, match="not back"):
+        us1.all_whole(study, acknowledged, tmp_path, EDGE)
