@@ -34,13 +34,13 @@ def step(run: Pass) -> Outcome:
     """Do the next step of a deletion with policy Retain."""
     if names.FINALIZER not in (metadata(run.live).get("finalizers") or []):
         return Outcome("Deleting")
-    run.lineage = annotations_of(run.live).get(zones.ANNOTATION_LINEAGE) or run.observed.lineage_id
     try:
         run.archive = typed_archive(run.live)
     except InvalidSpecError:
         run.archive = None  # a broken spec must not hold a deletion up; the operator's own Vault settings serve
     _refuse_peers(run)
     run.namespaces = zones.read(run)
+    run.lineage = zones.own_lineage(run)
     read_owned(run)
     still_running = _stop(run)
     if still_running:
@@ -95,8 +95,8 @@ def _delete(run: Pass, items: list[Manifest]) -> None:
 
 
 def _clear_vault(run: Pass) -> VaultError | None:
-    if run.lineage is None:
-        return None
+    if run.lineage is None or zones.rival(run, run.lineage):
+        return None  # nothing of ours is there; what another archive's lineage holds is that archive's
     try:
         vault = run.ports.vault(run.vault_settings)
         vault.delete_peer_roles_except(run.lineage, set())

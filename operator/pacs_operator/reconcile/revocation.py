@@ -23,7 +23,7 @@ from pacs_operator.domain.narrowing import common_networks, narrowed
 from pacs_operator.domain.peer import Right
 from pacs_operator.domain.probepeers import CONFORMANCE_PEER_ID, STORE_ONLY_PEER_ID, probe_peers
 from pacs_operator.kube.inventory import CONFIG_MAP, NAMESPACE, POD, POLICY
-from pacs_operator.kube.port import Manifest, annotations_of, labels_of, metadata
+from pacs_operator.kube.port import Manifest, labels_of, metadata
 from pacs_operator.reconcile import peers, status, zones
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.render.manifests import document
@@ -124,7 +124,7 @@ def _narrow(before: LivePeers, wanted: dict[str, LivePeer]) -> LivePeers:
 def _ours(run: Pass, namespace: str) -> bool:
     """Tell whether a zone was provisioned for this resource: a name alone proves nothing."""
     labels = labels_of(run.ports.kube.get(NAMESPACE, namespace) or {})
-    lineage = annotations_of(run.live).get(zones.ANNOTATION_LINEAGE) or run.observed.lineage_id
+    lineage = zones.written(run.live) or run.observed.lineage_id
     return bool(
         labels.get(names.LABEL_ARCHIVE_UID) == metadata(run.live).get("uid")
         or (lineage and labels.get(names.LABEL_LINEAGE) == lineage)
