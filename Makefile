@@ -22,7 +22,7 @@ PYTEST := $(VENV)/bin/pytest
 demo: venv ## from nothing to an archive that a modality outside the cluster uses (root)
 	demo/demo
 
-clean: ## remove every trace of the demo: processes, mounts, network namespaces, built files
+clean: ## end the demo: the local cluster with its data, and build/; with KUBECONFIG what the demo made there
 	demo/demo clean
 
 images: venv ## build all images
@@ -65,9 +65,9 @@ lock: ## resolve requirements anew (needs uv); one resolution, two subsets
 	uv pip compile pyproject.toml --extra operator -c requirements/dev.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements/operator.txt
 	uv pip compile pyproject.toml --extra agent --extra probes -c requirements/dev.txt --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements/tools.txt
 
-manifests: ## the chart as plain manifests: make manifests VALUES=my-values.yaml > pacs-operator.yaml
+manifests: ## namespace and chart as plain manifests, to apply after crds/: make manifests VALUES=my-values.yaml > pacs-operator.yaml
 	@test -n "$(VALUES)" || { echo "say with which values: make manifests VALUES=my-values.yaml" >&2; exit 2; }
-	@helm template pacs-operator charts/pacs-operator --namespace pacs-operator-system --include-crds --values "$(VALUES)"
+	@cat deploy/namespace.yaml && helm template pacs-operator charts/pacs-operator --namespace pacs-operator-system --values "$(VALUES)"
 
 .PHONY: lock manifests
 
