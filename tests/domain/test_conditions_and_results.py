@@ -12,6 +12,15 @@ from pacs_operator.domain.results import CheckResult, RunResult
 
 T0 = datetime(2026, 11, 1, tzinfo=UTC)
 T1 = datetime(2026, 11, 2, tzinfo=UTC)
+LEAF = {
+    "name": "control",
+    "ca": "control",
+    "serial": "0a",
+    "not_before": "2026-11-01T00:00:00Z",
+    "not_after": "2026-11-08T00:00:00Z",
+    "sha256": "00" * 32,
+    "dns_names": ["gate.radiology-edge.svc"],
+}
 
 
 def ready(status: str, generation: int = 1) -> Condition:
@@ -71,10 +80,28 @@ def test_only_all_passed_is_passed() -> None:
         {"crl_next_update": {"peers": "soon"}},
         {"peers": [{"id": "imaging/ct1", "last_store": "yesterday, DOE^JANE"}]},
         {"peers": [{"id": "imaging/ct1", "last_rejection_reason": "DOE^JANE"}]},
+        {"peers": [{"id": "imaging/ct1", "last_rejection_reason": "R" * 64}]},
+        {"peers": [{"id": "Müller^Hans"}]},
+        {"peers": [{"id": "imaging/ct1", "stores": 10**400}]},
+        {"peers": [{"id": f"imaging/{number}"} for number in range(300)]},
+        {"crl_next_update": {"peers": "2026-99-99T99:99:99Z"}},
+        {"crl_next_update": {"peers": "9999-12-31T23:59:59Z"}},
+        {"crl_next_update": {"peers": "0001-01-01T00:00:00Z"}},
+        {"crl_next_update": {"peers": "2026-11-20T07:00:0\u0661Z"}},
+        {"problems": {"DOE^JANE": "VaultSealed"}},
+        {"problems": {f"leaf/{number}": "VaultSealed" for number in range(100)}},
+        {"version": "DOE^JANE"},
+        {"version": "1" * 100},
+        {"peers_revision": "r" * 100},
+        {"leaves": [{**LEAF, "name": "Müller^Hans"}]},
+        {"leaves": [{**LEAF, "name": "x" * 33}]},
+        {"leaves": [{**LEAF, "sha256": "DOE^JANE"}]},
+        {"leaves": [{**LEAF, "dns_names": ["x" * 300]}]},
+        {"leaves": [{**LEAF, "name": f"leaf-{number}"} for number in range(100)]},
     ],
 )
 def test_an_agent_that_was_taken_over_gets_no_text_into_the_status(told: dict[str, Any]) -> None:
-    known = {"component": "gate", "version": "9", "ready": True, "leaves": []}
+    known = {"component": "gate", "version": "9", "ready": True, "leaves": [LEAF]}
     assert AgentStatus.model_validate(known)
     with pytest.raises(ValidationError):
         AgentStatus.model_validate({**known, **told})

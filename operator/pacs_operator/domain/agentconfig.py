@@ -5,9 +5,10 @@ Every path is inside the pod. ``/tls`` is a memory-backed volume that the agent 
 ``crl-<ca>.pem``.
 """
 
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import CaName, Component
@@ -18,6 +19,28 @@ CONFIG_DIR = "/etc/pacs"  # ConfigMap: agent.json and the component's own config
 PEERS_DIR = "/etc/pacs-peers"  # ConfigMap of its own, so that peers change without touching the rest
 VAULT_CA_FILE = "/etc/pacs/vault-ca.pem"
 TOKEN_FILE = "/var/run/secrets/pacs/token"  # noqa: S105  # a path: projected token with Vault's audience
+
+
+PLAUSIBLE_YEARS = range(2000, 2200)  # whoever reckons with a time of these years meets no overflow
+
+
+def _plausible(text: str) -> str:
+    """Refuse what only looks like a time: each later pass and each scrape would fail on it."""
+    if datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).year not in PLAUSIBLE_YEARS:
+        raise ValueError("not a year in which an archive is run")
+    return text
+
+
+# An agent is a pod that may have been taken over: what it tells reaches the status only in these forms.
+Time = Annotated[  # RFC 3339, UTC, whole seconds
+    str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"), AfterValidator(_plausible)
+]
+Serial = Annotated[str, Field(pattern=r"^[0-9a-f]{2,64}$")]
+Reason = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,63}$")]
+Count = Annotated[int, Field(ge=0, le=2**53)]  # what Prometheus' numbers hold exactly
+LeafName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+PeerId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,316}$")]  # namespace/name, or probe/<name>
+Subject = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,63}$")]
 
 
 class VaultAccess(Model):
@@ -34,7 +57,7 @@ class VaultAccess(Model):
 class Leaf(Model):
     """One certificate the agent keeps fresh, with a key that never leaves the pod's memory."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
+    name: LeafName
     ca: CaName
     role: str
     key_type: Literal["EC", "RSA"] = "EC"  # EC P-256; RSA 3072 for modalities that know nothing else
@@ -61,12 +84,6 @@ class AgentConfig(Model):
     postgres_socket_dir: str | None = None  # postgres: UNIX socket folder, for reload and readiness
 
 
-# An agent is a pod that may have been taken over: what it tells reaches the status only in these forms.
-Time = Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]  # RFC 3339, UTC, whole seconds
-Serial = Annotated[str, Field(pattern=r"^[0-9a-f]{2,64}$")]
-Reason = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,64}$")]
-
-
 class Told(Model):
     """What an agent tells: an agent of a later release may tell more than this operator knows."""
 
@@ -76,13 +93,13 @@ class Told(Model):
 class LeafStatus(Told):
     """What the control port tells of one leaf; no key material."""
 
-    name: str
+    name: LeafName
     ca: CaName
     serial: Serial  # lower-case hex without separators
     not_before: Time
     not_after: Time
-    sha256: str  # fingerprint of the DER leaf, lower-case hex
-    dns_names: list[str]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # fingerprint of the DER leaf
+    dns_names: Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=8)]
     served_serial: Serial | None = None  # what the neighbour presents, where that can be seen; other: restart pending
     served_not_after: Time | None = None  # end of what the neighbour presents, where the agent knows it
 
@@ -90,29 +107,28 @@ class LeafStatus(Told):
 class PeerActivity(Told):
     """Per peer since the agent started; counts and times only."""
 
-    id: str
+    id: PeerId
     last_association: Time | None = None
     last_store: Time | None = None
-    stores: int = 0
+    stores: Count = 0
     last_rejection: Time | None = None
     last_rejection_reason: Reason | None = None
-    rejections: int = 0
+    rejections: Count = 0
     presented_not_after: Time | None = None
-    open_associations: int = 0
+    open_associations: Count = 0
 
 
 class AgentStatus(Told):
     """Answer of ``GET /status`` on the control port."""
 
     component: Component
-    version: str
+    version: Annotated[str, Field(pattern=r"^[0-9A-Za-z.+-]{1,64}$")]
     ready: bool
-    peers_revision: str | None = None  # of the peers.json that is live in the neighbour, read back
+    peers_revision: Annotated[str, Field(max_length=64)] | None = None  # of the live peers.json, read back
     config_applied: bool = True
-    leaves: list[LeafStatus]
+    leaves: Annotated[list[LeafStatus], Field(max_length=16)]
     crl_next_update: dict[CaName, Time] = {}
     last_error_reason: Reason | None = None  # of the newest standing problem
-    problems: dict[
-        str, Reason
-    ] = {}  # subject (leaf/<name>, trust/<ca>, peers, neighbour) -> reason; standing ones only
-    peers: list[PeerActivity] = []
+    # Subject (leaf/<name>, trust/<ca>, peers, neighbour) -> reason; standing ones only.
+    problems: Annotated[dict[Subject, Reason], Field(max_length=64)] = {}
+    peers: Annotated[list[PeerActivity], Field(max_length=256)] = []

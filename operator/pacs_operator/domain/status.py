@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from pacs_operator.domain.agentconfig import LeafName, Serial, Time
 from pacs_operator.domain.conditions import Condition
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import Component, Zone
@@ -40,11 +41,11 @@ class CertificateStatus(Model):
     """The leaf of a component that ends first; several replicas have one each."""
 
     component: Component
-    name: str
-    serial: str
-    not_after: str
-    served_serial: str | None = None  # while the server still presents an older one; and when that one ends
-    served_not_after: str | None = None
+    name: LeafName
+    serial: Serial
+    not_after: Time
+    served_serial: Serial | None = None  # while the server still presents an older one; and when that one ends
+    served_not_after: Time | None = None
 
 
 class Effective(Model):
@@ -79,9 +80,9 @@ class PeerSummary(Model):
     reason: str | None = None
     message: str | None = None
     dns_name: str | None = None
-    presented_not_after: str | None = None
-    last_store: str | None = None
-    last_rejection: str | None = None
+    presented_not_after: Time | None = None
+    last_store: Time | None = None
+    last_rejection: Time | None = None
     last_rejection_reason: str | None = None
 
 

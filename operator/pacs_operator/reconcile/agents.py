@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 from pacs_operator.domain import names
 from pacs_operator.domain.agentconfig import AgentStatus, LeafStatus, PeerActivity
 from pacs_operator.domain.errors import PacsError, VaultError
+from pacs_operator.domain.leaves import leaves_of
 from pacs_operator.domain.names import Component, service_dns
+from pacs_operator.domain.probepeers import probe_peers
 from pacs_operator.domain.rotation import Rotation, pending
 from pacs_operator.domain.status import CertificateStatus
 from pacs_operator.kube.port import Manifest, labels_of, metadata
@@ -14,6 +16,7 @@ from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 
 ASK_AGAIN = timedelta(seconds=30)
+CLOCK_SKEW = timedelta(minutes=5)  # between the nodes' clocks and ours
 SERVING = (Component.GATE, Component.ORTHANC, Component.POSTGRES)
 
 
@@ -40,7 +43,27 @@ def ask(run: Pass) -> None:
         except PacsError as error:
             memory.agent_errors[uid] = error
         else:
-            memory.agents[uid] = (component, status)
+            memory.agents[uid] = (component, believable(run, component, status))
+
+
+def believable(run: Pass, component: Component, told: AgentStatus) -> AgentStatus:
+    """Return what is taken over of an agent's answer: the leaves that it was given, and peers that the archive has.
+
+    An agent is a pod that may have been taken over: a name of its own making would be free text in the status, in
+    conditions and in metrics.
+    """
+    given = {leaf.name: leaf.ca for leaf in leaves_of(component, run.name)}
+    known = {decision.claim.key for decision in run.decisions} | {peer.id for peer in probe_peers(run.name)}
+    leaves = {leaf.name: leaf for leaf in told.leaves if given.get(leaf.name) is leaf.ca}
+    seen = {peer.id: _until(peer, run.now + CLOCK_SKEW) for peer in told.peers if peer.id in known}
+    return told.model_copy(update={"leaves": list(leaves.values()), "peers": list(seen.values())})
+
+
+def _until(seen: PeerActivity, latest: datetime) -> PeerActivity:
+    """Leave out what is said to have happened later: nothing true could ever take its place in the status."""
+    end = latest.strftime("%Y-%m-%dT%H:%M:%SZ")
+    happened = ("last_association", "last_store", "last_rejection")
+    return seen.model_copy(update={name: None for name in happened if (getattr(seen, name) or "") > end})
 
 
 def serving_pods(run: Pass) -> list[Manifest]:
@@ -79,8 +102,9 @@ def certificates(run: Pass) -> list[CertificateStatus]:
             if other is None or end_of(entry) < end_of(other):
                 found[component, leaf.name] = entry
     answered = {component for component, _ in found}
+    given = {(leaf.component, leaf.name) for component in SERVING for leaf in leaves_of(component, run.name)}
     for known in run.observed.certificates:
-        if known.component not in answered:
+        if known.component not in answered and (known.component, known.name) in given:
             found[known.component, known.name] = known
     return [found[key] for key in sorted(found)]
 
