@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydicom.uid import generate_uid
+
+from pacs_operator.domain.names import Zone, namespace_of
 
 ROOT = Path(__file__).parents[2]
 TESTBED = ROOT / "testbed" / "testbed"
@@ -17,6 +21,8 @@ WORK = ROOT / "build" / "demo"
 STATE = Path(os.environ.get("PACS_TESTBED_STATE", "/var/lib/pacs-testbed"))
 GATE = "198.18.0.10"
 NODE_PORT = "30762"
+# What the zones' admission policy lets only an administrator on call do.
+ON_CALL = ("--as=oncall", "--as-group=pacs-break-glass", "--as-group=system:masters")
 
 
 def run(*command: str | Path, check: bool = True, stdin: str | None = None, timeout: float = 300) -> str:
@@ -111,21 +117,23 @@ class Cluster:
         return count
 
 
+@dataclass(frozen=True)
 class Modality:
     """A device outside the cluster, in a network namespace with its own address."""
 
-    def __init__(
-        self,
-        name: str,
-        address: str,
-        title: str,
-        archive: str = "radiology",
-        called: str = "RADIOLOGY",
-        port: str = NODE_PORT,
-    ) -> None:
-        self.name, self.address, self.title = name, address, title
-        self.archive, self.called, self.port = archive, called, port
-        self.folder = WORK / name
+    name: str
+    address: str
+    title: str
+    archive: str = "radiology"
+    called: str = "RADIOLOGY"
+    port: str = NODE_PORT
+    host: str = GATE
+    identity: str = ""  # whose key and certificate it shows, if not its own
+
+    @property
+    def folder(self) -> Path:
+        """Where its key and certificate are."""
+        return WORK / (self.identity or self.name)
 
     def ready(self, cluster: Cluster) -> "Modality":
         """Have the namespace, the key and the certificate."""
@@ -155,7 +163,7 @@ class Modality:
         """Return the command line of a DICOM client of this device."""
         return [
             *(str(TESTBED), "modality", "exec", self.name, str(ROOT / ".venv" / "bin" / "pacs-probe"), "modality"),
-            *(*words, "--host", GATE, "--port", self.port, "--server-name", f"{self.archive}.pacs.internal"),
+            *(*words, "--host", self.host, "--port", self.port, "--server-name", f"{self.archive}.pacs.internal"),
             *("--called", called or self.called, "--calling", calling or self.title),
             *("--cert", str(self.folder / "chain.pem"), "--key", str(self.folder / "key.pem")),
             *("--ca", str(self.folder / "ca.pem")),
@@ -171,7 +179,7 @@ class Modality:
         return [
             *(str(TESTBED), "modality", "exec", self.name, str(ROOT / ".venv" / "bin" / "python")),
             *(str(ROOT / "tests" / "cluster" / "storm.py"), act, "--study", study, "--out", str(out)),
-            *("--count", str(count), "--edge", str(edge), "--host", GATE, "--port", self.port),
+            *("--count", str(count), "--edge", str(edge), "--host", self.host, "--port", self.port),
             *("--server-name", f"{self.archive}.pacs.internal", "--called", self.called, "--calling", self.title),
             *("--cert", str(self.folder / "chain.pem"), "--key", str(self.folder / "key.pem")),
             *("--ca", str(self.folder / "ca.pem")),
@@ -192,6 +200,33 @@ class Modality:
         assert not lost, summary
         assert not retrieved["damaged"], summary
         return True
+
+
+@contextmanager
+def second_archive(cluster: Cluster, name: str, node_port: int, **changes: Any) -> Iterator[None]:
+    """Have a small archive beside the demo's, applied and not waited for; afterwards nothing of it is left.
+
+    Parameters
+    ----------
+    name, node_port
+        Of the archive and its gate; its AE title is the name in capitals.
+    changes
+        Sections of its spec that differ from the example's.
+    """
+    manifest = yaml.safe_load((ROOT / "examples" / "radiology.yaml").read_text())
+    manifest["metadata"]["name"] = name
+    manifest["spec"]["dicom"]["aeTitle"] = name.upper()
+    manifest["spec"]["gate"] = {"service": {"type": "NodePort", "nodePort": node_port}, "replicas": 1}
+    manifest["spec"] |= changes
+    cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(manifest))
+    try:
+        yield
+    finally:
+        cluster.kubectl("delete", "pacsarchive", name, "--timeout=180s")
+        for zone in Zone:
+            namespace = namespace_of(name, zone)
+            cluster.kubectl("annotate", "namespace", namespace, f"pacs-operator.io/release-data={namespace}")
+            cluster.kubectl("delete", "namespace", namespace, "--timeout=120s")
 
 
 def new_study() -> str:

@@ -36,10 +36,9 @@ def test_the_modality_is_served_and_its_neighbours_are_not(archive: Cluster, ct1
     assert ct1.echo()
     assert not ct1.echo(calling="CT2")
     assert not ct1.echo(called="OTHER")
-    stranger = Modality("stranger", "198.18.99.11", "CT1")
+    stranger = Modality("stranger", "198.18.99.11", "CT1", identity="ct1")  # the same certificate, another address
     run(ROOT / "testbed" / "testbed", "modality", "add", stranger.name, stranger.address)
     try:
-        stranger.folder = ct1.folder  # the same certificate, from another address
         assert not stranger.echo()
         assert ct1.echo()
     finally:

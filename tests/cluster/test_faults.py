@@ -3,9 +3,14 @@
 import json
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from .support import ROOT, TESTBED, Cluster, Modality, new_study, run, until
+from pacs_operator.domain.names import Port
+
+from .support import ON_CALL, ROOT, TESTBED, Cluster, Modality, new_study, run, until
 
 OPERATOR = ("-n", "pacs-operator-system")
 
@@ -84,24 +89,46 @@ def test_deleted_and_edited_children_are_back_within_10_seconds(archive: Cluster
 
 
 def test_one_gate_killed_the_other_serves(archive: Cluster, ct1: Modality) -> None:
-    names = sorted(archive.pods("radiology-edge", "gate"))
+    """The killed gate's successor finds no node to run on until the other one has answered, alone."""
+    gates = archive.get("pods", "-n", "radiology-edge", "-l", "pacs-operator.io/component=gate")["items"]
+    names = sorted(item["metadata"]["name"] for item in gates)
     assert len(names) == 2
-    archive.kubectl(
-        "delete",
-        "pod",
-        "-n",
-        "radiology-edge",
-        names[0],
-        "--grace-period=0",
-        "--force",
-        "--as=oncall",
-        "--as-group=pacs-break-glass",
-        "--as-group=system:masters",
-    )
-    # The node's proxy needs a moment to forget the dead one; a modality tries again.
-    until("the other gate serves", ct1.echo, 10)
-    until("two gates again", lambda: len(archive.pods("radiology-edge", "gate")) == 2, 60)
+    killed, survivor = names
+    (address,) = (item["status"]["podIP"] for item in gates if item["metadata"]["name"] == survivor)
+    alone = replace(ct1, host=address, port=str(Port.DICOM_TLS))
+    with cordoned(archive):
+        archive.kubectl("delete", "pod", "-n", "radiology-edge", killed, "--grace-period=0", "--force", *ON_CALL)
+        until("the survivor's own address answers", alone.echo, 10)
+        # The node's proxy needs a moment to forget the dead one; a modality tries again.
+        until("the Service answers", ct1.echo, 10)
+        for _ in range(5):
+            assert ct1.echo()
+            assert alone.echo()
+        assert ready_gates(archive) == {survivor}, "the killed gate was replaced meanwhile: nothing was proven"
+    until("two gates again", lambda: len(ready_gates(archive)) == 2, 60)
     archive.wait_ready()
+
+
+@contextmanager
+def cordoned(cluster: Cluster) -> Iterator[None]:
+    """Let no new pod start."""
+    (node,) = (item["metadata"]["name"] for item in cluster.get("nodes")["items"])
+    cluster.kubectl("cordon", node)
+    try:
+        yield
+    finally:
+        cluster.kubectl("uncordon", node)
+
+
+def ready_gates(cluster: Cluster) -> set[str]:
+    items = cluster.get("pods", "-n", "radiology-edge", "-l", "pacs-operator.io/component=gate")["items"]
+    staying = [item for item in items if "deletionTimestamp" not in item["metadata"]]
+    wanted = ("Ready", "True")
+    return {
+        item["metadata"]["name"]
+        for item in staying
+        if wanted in [(each["type"], each["status"]) for each in item["status"].get("conditions", [])]
+    }
 
 
 def test_no_acknowledged_image_is_lost_when_the_database_dies(archive: Cluster, ct1: Modality, tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import yaml
 
-from tests.cluster.support import ROOT, TESTBED, Cluster, Modality, new_study, run, until
+from tests.cluster.support import TESTBED, Cluster, Modality, new_study, run, second_archive, until
 
 PEER = """
 apiVersion: pacs-operator.io/v1alpha1
@@ -35,24 +34,15 @@ EDGE = 512  # rows and columns: half a megabyte an image
 
 @pytest.fixture(scope="module")
 def us1(cluster: Cluster) -> Iterator[Modality]:
-    manifest = yaml.safe_load((ROOT / "examples" / "radiology.yaml").read_text())
-    manifest["metadata"]["name"] = "tiny"
-    spec = manifest["spec"]
-    spec["dicom"]["aeTitle"] = "TINY"
-    spec["storage"] = {"sizeGi": 1, "storageClassName": "hostpath-limited"}
-    spec["database"] = {"mode": "Managed", "sizeGi": 1, "storageClassName": "hostpath-limited"}
-    spec["gate"] = {"service": {"type": "NodePort", "nodePort": 30763}, "replicas": 1}
-    cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(manifest))
-    cluster.kubectl("apply", "-f", "-", stdin=PEER)
-    cluster.kubectl("wait", "--for=condition=Ready", "pacsarchive/tiny", "--timeout=300s")
-    yield Modality("us1", "198.18.40.11", "US1", archive="tiny", called="TINY", port="30763").ready(cluster)
-    run(TESTBED, "modality", "delete", "us1")
-    cluster.kubectl("delete", "-n", "imaging", "dicompeer/us1")
-    cluster.kubectl("delete", "pacsarchive", "tiny", "--timeout=180s")
-    for zone in ("edge", "archive", "data", "ops"):
-        name = f"tiny-{zone}"
-        cluster.kubectl("annotate", "namespace", name, f"pacs-operator.io/release-data={name}")
-        cluster.kubectl("delete", "namespace", name, "--timeout=120s")
+    storage = {"sizeGi": 1, "storageClassName": "hostpath-limited"}
+    with second_archive(cluster, "tiny", 30763, storage=storage, database={"mode": "Managed", **storage}):
+        cluster.kubectl("apply", "-f", "-", stdin=PEER)
+        try:
+            cluster.kubectl("wait", "--for=condition=Ready", "pacsarchive/tiny", "--timeout=300s")
+            yield Modality("us1", "198.18.40.11", "US1", archive="tiny", called="TINY", port="30763").ready(cluster)
+        finally:
+            run(TESTBED, "modality", "delete", "us1", check=False)
+            cluster.kubectl("delete", "-n", "imaging", "dicompeer/us1")
 
 
 def folder_of(cluster: Cluster, namespace: str, claim: str) -> Path:

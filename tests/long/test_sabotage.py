@@ -15,9 +15,7 @@ import pytest
 
 from pacs_operator.domain.checks import Check
 from pacs_operator.domain.results import CheckResult, RunResult
-from tests.cluster.support import TESTBED, Cluster, run, until
-
-ON_CALL = ("--as=oncall", "--as-group=pacs-break-glass", "--as-group=system:masters")
+from tests.cluster.support import ON_CALL, TESTBED, Cluster, run, until
 
 
 @pytest.fixture(scope="module")
