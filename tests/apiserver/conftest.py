@@ -58,14 +58,20 @@ def rendered(api_kubeconfig: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
+def plain_manifests(api_kubeconfig: Path) -> str:
+    """Return what `make manifests` prints, as the README has it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "manifests", f"VALUES={ROOT / 'tests' / 'values.yaml'}"]
+    return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="session")
 def chart(
-    crds: client.CustomObjectsApi, api: client.ApiClient, api_kubeconfig: Path, rendered: list[dict[str, Any]]
+    crds: client.CustomObjectsApi, api: client.ApiClient, api_kubeconfig: Path, plain_manifests: str
 ) -> client.ApiClient:
-    """Install the chart, with one person on call who may break the glass."""
+    """Install it as somebody without Helm does, with one person on call who may break the glass."""
     kubectl = ["kubectl", "--kubeconfig", str(api_kubeconfig)]
-    subprocess.run([*kubectl, "create", "namespace", "pacs-operator-system"], check=True)
-    manifests = yaml.safe_dump_all(rendered)
-    subprocess.run([*kubectl, "apply", "--server-side", "-f", "-"], input=manifests, text=True, check=True)
+    subprocess.run([*kubectl, "apply", "--server-side", "-f", "-"], input=plain_manifests, text=True, check=True)
     on_call = ["create", "clusterrolebinding", "oncall", "--clusterrole=cluster-admin", "--group=pacs-break-glass"]
     subprocess.run([*kubectl, *on_call], check=True)
     return api

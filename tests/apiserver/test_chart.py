@@ -4,6 +4,7 @@ import subprocess
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes import client
 from kubernetes.client import ApiException
 
@@ -30,14 +31,42 @@ def test_rights_are_exactly_the_inventory(rendered: list[dict[str, Any]], kind: 
 
 def test_the_operator_reaches_the_vaults_that_it_may_log_in_to(rendered: list[dict[str, Any]]) -> None:
     (policy,) = [item for item in rendered if item["kind"] == "NetworkPolicy"]
-    other = {"to": [{"ipBlock": {"cidr": "192.0.2.10/32"}}], "ports": [{"protocol": "TCP", "port": 8300}]}
-    assert other in policy["spec"]["egress"]
+    opened = {
+        block["ipBlock"]["cidr"]: [port["port"] for port in rule["ports"]]
+        for rule in policy["spec"]["egress"]
+        for block in rule["to"]
+        if "ipBlock" in block
+    }
+    # The last digits of an address without port are no port.
+    assert opened == {
+        "198.18.0.20/32": [6443],
+        "198.18.0.10/32": [8200],
+        "192.0.2.10/32": [8300],
+        "192.0.2.11/32": [443],
+        "192.0.2.12/32": [443],
+        "2001:db8::13/128": [8400],
+    }
     (deployment,) = [item for item in rendered if item["kind"] == "Deployment"]
     environment = deployment["spec"]["template"]["spec"]["containers"][0]["env"]
     assert {
         "name": "PACS_VAULT_OTHERS",
-        "value": "https://vault.radiology.example:8300,https://vault.cardiology.example",
+        "value": "https://vault.radiology.example:8300,https://vault.cardiology.example,"
+        "https://192.0.2.12,https://[2001:db8::13]:8400",
     } in environment
+    assert {"name": "PACS_CLUSTER_DOMAIN", "value": "hospital.internal"} in environment
+
+
+def test_plain_manifests_begin_with_the_namespace_and_hold_no_crd(
+    chart: client.ApiClient, plain_manifests: str
+) -> None:
+    """`make manifests` on an API server that has only the CRDs: fixture `chart` applied it at once."""
+    documents = [document for document in yaml.safe_load_all(plain_manifests) if document]
+    assert (documents[0]["kind"], documents[0]["metadata"]["name"]) == ("Namespace", "pacs-operator-system")
+    kinds = [document["kind"] for document in documents]
+    assert "CustomResourceDefinition" not in kinds
+    assert {"PacsCatalog", "Deployment"} <= set(kinds)
+    labels: Any = client.CoreV1Api(chart).read_namespace("pacs-operator-system").metadata
+    assert labels.labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
 def test_no_wildcard_and_no_secrets(rendered: list[dict[str, Any]]) -> None:

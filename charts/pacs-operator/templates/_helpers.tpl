@@ -10,3 +10,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "pacs-operator.user" -}}
 system:serviceaccount:{{ .Release.Namespace }}:{{ .Release.Name }}
 {{- end }}
+{{- /* The port of an https address; only what follows a colon is one: the end of https://192.0.2.10 is not. */ -}}
+{{- define "pacs-operator.port" -}}
+{{ regexFind ":[0-9]+$" . | trimPrefix ":" | default "443" | int }}
+{{- end }}
