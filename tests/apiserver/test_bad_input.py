@@ -78,6 +78,7 @@ def test_ae_title_of_a_peer(crds: CustomObjectsApi, peer: dict, title: str) -> N
         ("spec.peers.allowedCIDRs", ["198.18.0.1/16"], ["allowedCIDRs", "198.18.0.1/16", "network address"]),
         ("spec.peers.allowedCIDRs", ["198.18.0.0/33"], ["allowedCIDRs", "198.18.0.0/33", "write for example"]),
         ("spec.peers.allowedCIDRs", ["0.0.0.0/0"], ["allowedCIDRs", "/0 allows every address", "name the networks"]),
+        ("spec.peers.allowedCIDRs", ["::/0"], ["allowedCIDRs", "/0 allows every address", "name the networks"]),
         (
             "spec.peers.allowedCIDRs",
             ["198.18.0.0/16", "198.18.10.0/24"],
@@ -111,6 +112,7 @@ def test_archive_refused(crds: CustomObjectsApi, archive: dict, path: str, value
         ("spec.certificate.dnsName", "*.imaging.example", ["*.imaging.example", "cannot identify one device"]),
         ("spec.certificate.dnsName", "ct1", ["'ct1' cannot identify one device"]),
         ("spec.sourceCIDRs", ["0.0.0.0/0"], ["sourceCIDRs", "/0 allows every address on earth"]),
+        ("spec.sourceCIDRs", ["::/0"], ["sourceCIDRs", "/0 allows every address on earth", "name the networks"]),
         ("spec.sourceCIDRs", ["198.18.10.300/32"], ["sourceCIDRs", "198.18.10.300/32", "network address"]),
         ("spec.sourceCIDRs", ["198.18.10.0/24", "198.18.10.11/32"], ["sourceCIDRs", "overlap"]),
         ("spec.rights", ["Everything"], ["spec.rights", "Everything"]),
@@ -125,15 +127,53 @@ def test_peer_refused(crds: CustomObjectsApi, peer: dict, path: str, value: Any,
         assert word in message
 
 
-def test_image_by_tag(crds: CustomObjectsApi) -> None:
-    digest = "registry.example/pacs/x@sha256:" + "0" * 64
-    images = {"archive": digest, "gate": digest, "database": digest, "tools": digest}
-    catalog = {
+def catalog_of(images: dict[str, str]) -> dict[str, Any]:
+    return {
         "apiVersion": "pacs-operator.io/v1alpha1",
         "kind": "PacsCatalog",
         "metadata": {"name": "stable"},
         "spec": {"floor": "1", "releases": [{"version": "1", "images": images}]},
     }
+
+
+def images_of_a_release() -> dict[str, str]:
+    return dict.fromkeys(("archive", "gate", "database", "tools"), "registry.example/pacs/x@sha256:" + "0" * 64)
+
+
+@pytest.mark.parametrize("component", ["archive", "gate", "database", "tools"])
+def test_component_missing_in_a_release(crds: CustomObjectsApi, component: str) -> None:
+    images = images_of_a_release()
+    del images[component]
+    message = refusal(crds, catalog_of(images))
+    assert f"spec.releases[0].images.{component}" in message
+    assert "Required value" in message
+
+
+def test_component_unknown_in_a_release(crds: CustomObjectsApi) -> None:
+    images = images_of_a_release()
+    message = refusal(crds, catalog_of({**images, "viewer": images["gate"]}))
+    assert 'unknown field "spec.releases[0].images.viewer"' in message
+
+
+def test_a_peer_stays_with_its_archive(crds: CustomObjectsApi, peer: dict) -> None:
+    peer["metadata"]["namespace"] = "default"
+    where = ("pacs-operator.io", "v1alpha1", "default", "dicompeers")
+    created: Any = crds.create_namespaced_custom_object(*where, peer)
+    try:
+        with pytest.raises(ApiException) as caught:
+            other = changed(created, "spec.archiveRef.name", "cardiology")
+            crds.replace_namespaced_custom_object(*where, "ct1", other, dry_run="All")
+        assert "spec.archiveRef cannot change" in str(caught.value.body)
+        assert "delete this DicomPeer and create one for the other archive" in str(caught.value.body)
+        narrowed = changed(created, "spec.rights", ["Echo"])
+        crds.replace_namespaced_custom_object(*where, "ct1", narrowed, dry_run="All")
+    finally:
+        crds.delete_namespaced_custom_object(*where, "ct1")
+
+
+def test_image_by_tag(crds: CustomObjectsApi) -> None:
+    images = images_of_a_release()
+    catalog = catalog_of(images)
     put(crds, catalog)
     images["gate"] = "registry.example/pacs/gate:latest"
     message = refusal(crds, catalog)
@@ -145,7 +185,11 @@ def test_image_by_tag(crds: CustomObjectsApi) -> None:
     ("path", "value", "words"),
     [
         ("spec.storage.sizeGi", 10, ["spec.storage", "sizeGi", "volumes only grow"]),
-        ("spec.storage.storageClassName", "fast", ["spec.storage", "storageClassName cannot change"]),
+        (
+            "spec.storage.storageClassName",
+            "fast",
+            ["spec.storage", "storageClassName cannot change", "write the former name again"],
+        ),
         ("spec.database.sizeGi", 1, ["spec.database", "sizeGi", "volumes only grow"]),
         ("spec.bootstrap", {"mode": "Adopt", "lineageID": "0" * 32}, ["spec.bootstrap cannot change"]),
     ],
