@@ -100,7 +100,7 @@ class Controllers:
         if (job.get("status") or {}).get("conditions"):
             return 0
         data = job["metadata"]
-        checks = [CheckResult(check=check.value, outcome="Passed") for check in Check]
+        checks = [CheckResult(check=check, outcome="Passed") for check in Check]
         message = RunResult(run=data["name"].removeprefix("conformance-"), replicas=2, checks=checks).to_message()
         name = f"{data['name']}-0"
         if (data["namespace"], name) not in pods and not self._pod(

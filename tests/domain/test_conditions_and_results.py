@@ -1,5 +1,8 @@
 """Conditions keep their time while nothing changes; results survive the termination message or say they did not."""
 
+import base64
+import json
+import zlib
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,8 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from pacs_operator.domain.agentconfig import AgentStatus
+from pacs_operator.domain.checks import Check
 from pacs_operator.domain.conditions import Condition, ConditionType, merge
-from pacs_operator.domain.results import CheckResult, RunResult
+from pacs_operator.domain.results import CheckResult, RunResult, listed_code
 
 T0 = datetime(2026, 11, 1, tzinfo=UTC)
 T1 = datetime(2026, 11, 2, tzinfo=UTC)
@@ -43,33 +47,94 @@ def test_what_this_pass_did_not_look_at_stays() -> None:
     assert [condition.type for condition in kept] == [ConditionType.READY]
 
 
-def run(count: int) -> RunResult:
-    checks = [
-        CheckResult(check=f"check-number-{n}", outcome="Passed", layer="tls", code="alert-40", twin="Served", millis=n)
-        for n in range(count)
-    ]
-    return RunResult(run="r1", replicas=2, checks=checks)
+def passed(check: Check, **more: Any) -> CheckResult:
+    told: dict[str, Any] = {"layer": "tls", "code": "alert-certificate-required", "twin": "Served", "millis": 239_999}
+    return CheckResult(**{"check": check, "outcome": "Passed", **told, **more})
+
+
+def run(*but: CheckResult) -> RunResult:
+    """Return a run in which all passed, but what is said otherwise."""
+    other = {check.check: check for check in but}
+    return RunResult(run="r1", replicas=2, checks=[other.get(check, passed(check)) for check in Check])
+
+
+def message(document: Any) -> str:
+    return base64.b85encode(zlib.compress(json.dumps(document).encode(), 9)).decode()
 
 
 def test_a_result_comes_back_whole_and_small() -> None:
-    result = run(64)
-    message = result.to_message()
-    assert len(message) <= 4096
-    assert RunResult.from_message(message) == result
+    result = run()
+    assert len(result.to_message()) <= 4096
+    assert RunResult.from_message(result.to_message()) == result
 
 
 def test_a_truncated_or_foreign_message_is_no_result() -> None:
-    for message in (run(8).to_message()[:-10], "", "OK", "panic: runtime error"):
+    for text in (run().to_message()[:-10], "", "OK", "panic: runtime error"):
         with pytest.raises(ValueError, match="not a conformance result"):
-            RunResult.from_message(message)
+            RunResult.from_message(text)
 
 
-def test_only_all_passed_is_passed() -> None:
-    assert run(3).passed
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"check": "DOE^JANE"},
+        {"layer": "DOE^JANE"},
+        {"code": "DOE^JANE"},
+        {"code": "doe-jane"},
+        {"code": "held-doe"},
+        {"code": "alert-doe"},
+        {"code": "timeout\n"},
+        {"code": "held-10000000"},
+        {"twin": "DOE^JANE"},
+        {"outcome": "DOE^JANE"},
+        {"millis": -1},
+        {"millis": 10**12},
+        {"name": "DOE^JANE"},
+    ],
+)
+def test_a_probe_that_was_taken_over_gets_no_text_into_the_status(told: dict[str, Any]) -> None:
+    known: dict[str, Any] = run().document()
+    assert RunResult.from_message(message(known)) == run()
+    first, *others = known["checks"]
+    with pytest.raises(ValueError, match="not a conformance result"):
+        RunResult.from_message(message({**known, "checks": [{**first, **told}, *others]}))
+
+
+def test_a_probe_that_was_taken_over_cannot_tell_more_than_there_is() -> None:
+    known: dict[str, Any] = run().document()
+    first, *others = known["checks"]
+    for told in (
+        {"checks": [first, first, *others]},
+        {"checks": [first, first, *others[1:]]},
+        {"replicas": 10**6},
+        {"replicas": -1},
+        {"run": "DOE^JANE"},
+        {"run": "r" * 64},
+    ):
+        with pytest.raises(ValueError, match="not a conformance result"):
+            RunResult.from_message(message({**known, **told}))
+
+
+def test_a_message_that_unpacks_to_a_mountain_is_no_result() -> None:
+    for raw in (b"[" * 1_000_000, b" " * 2_000_000 + b"{}"):
+        text = base64.b85encode(zlib.compress(raw, 9)).decode()
+        assert len(text) <= 4096
+        with pytest.raises(ValueError, match="not a conformance result"):
+            RunResult.from_message(text)
+
+
+def test_an_answer_without_a_word_is_told_as_such() -> None:
+    assert [listed_code(code) for code in ("held-3", "alert-hearing-impaired", None)] == ["held-3", "other", None]
+
+
+def test_only_a_whole_run_in_which_all_passed_is_passed() -> None:
+    assert run().passed
     assert not RunResult(run="r", replicas=1, checks=[]).passed
+    for check in Check:
+        short = [passed(other) for other in Check if other is not check]
+        assert not RunResult(run="r", replicas=1, checks=short).passed
     for outcome in ("Failed", "NotRun"):
-        checks = [*run(3).checks, CheckResult(check="x", outcome=outcome)]
-        assert not RunResult(run="r", replicas=1, checks=checks).passed
+        assert not run(passed(Check.ECHO, outcome=outcome)).passed
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from pacs_operator.domain.checks import Check
 from pacs_operator.domain.conformanceconfig import ConformanceConfig
 from pacs_operator.domain.names import PROBE_PATIENT_PREFIX, PROBE_UID_ROOT
 from pacs_operator.domain.results import CheckResult, Outcome, RunResult
@@ -53,10 +54,20 @@ def test_a_wrong_configuration_exits_2_and_names_the_field(tmp_path: Path) -> No
     assert "Traceback" not in output
 
 
+WHOLE: tuple[Outcome, ...] = tuple("Passed" for _ in Check)
+
+
 @pytest.mark.parametrize(
     ("outcomes", "expected"),
-    [((), 2), (("Passed",), 0), (("Passed", "NotRun"), 2), (("NotRun", "Failed"), 1), (("Passed", "Failed"), 1)],
+    [
+        ((), 2),
+        (WHOLE, 0),
+        (WHOLE[1:], 2),
+        ((*WHOLE[1:], "NotRun"), 2),
+        (("NotRun", "Failed"), 1),
+        ((*WHOLE[1:], "Failed"), 1),
+    ],
 )
-def test_only_a_run_in_which_all_passed_exits_0(outcomes: tuple[Outcome, ...], expected: int) -> None:
-    checks = [CheckResult(check=f"c{number}", outcome=outcome) for number, outcome in enumerate(outcomes)]
+def test_only_a_whole_run_in_which_all_passed_exits_0(outcomes: tuple[Outcome, ...], expected: int) -> None:
+    checks = [CheckResult(check=check, outcome=outcome) for check, outcome in zip(Check, outcomes, strict=False)]
     assert exit_code(RunResult(run="r", replicas=1, checks=checks)) == expected

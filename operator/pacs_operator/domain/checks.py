@@ -10,11 +10,33 @@ A result refers to a check by its value and says by enumerated layer and code wh
 * ``network``: ``timeout`` (dropped), ``connected``, ``reset``, ``prohibited`` (ICMP), ``replicas-<n>``;
 * ``control``: ``http-<status>``, ``alert-<name>``, ``closed``, ``remains-<n>``, ``removed-earlier-<n>``;
 * ``probe``: why a check did not run: ``client-cannot``, ``out-of-time``, ``archive-slow``, ``not-reached``,
-  ``unresolved``, ``server-not-verified``, ``nothing-stored``, ``no-managed-database``, ``error``.
+  ``unresolved``, ``server-not-verified``, ``nothing-stored``, ``no-managed-database``, ``error``;
+* everywhere: ``other`` for an answer without a word here. ``CODE`` is this list as a pattern.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+# RFC 8446, 6 and its forerunners, as OpenSSL spells them; the number where it has no name here.
+_ALERTS = (
+    "close-notify|unexpected-message|bad-record-mac|decryption-failed|record-overflow|decompression-failure|"
+    "handshake-failure|no-certificate|bad-certificate|unsupported-certificate|certificate-revoked|"
+    "certificate-expired|certificate-unknown|illegal-parameter|unknown-ca|access-denied|decode-error|decrypt-error|"
+    "export-restriction|protocol-version|insufficient-security|internal-error|inappropriate-fallback|"
+    "user-cancelled|no-renegotiation|missing-extension|unsupported-extension|certificate-unobtainable|"
+    "unrecognized-name|bad-certificate-status-response|bad-certificate-hash-value|unknown-psk-identity|"
+    "certificate-required|no-application-protocol|[0-9]{1,3}"
+)
+_WORDS = (
+    "abort|accepted|archive-slow|client-cannot|closed|closed-after-request|connected|context-refused|differs|error|"
+    "handshake-failed|late|missing|no-managed-database|not-reached|nothing-stored|other|out-of-time|prohibited|"
+    "reset|server-not-verified|timeout|unexpected|unresolved"
+)
+_COUNTED = "held|matches|removed|removed-earlier|remains|replicas"
+CODE = (
+    f"^(?:{_WORDS}|alert-(?:{_ALERTS})|(?:{_COUNTED})-[0-9]{{1,6}}|rj-[0-9]{{1,3}}-[0-9]{{1,3}}-[0-9]{{1,3}}|"
+    "status-[0-9a-f]{4}|http-[0-9]{3})$"
+)
 
 
 class Layer(StrEnum):

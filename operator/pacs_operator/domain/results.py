@@ -1,17 +1,24 @@
 """What a conformance run reports: enumerated codes, small enough for a pod's termination message.
 
 The message is at most 4,096 bytes (Kubernetes' limit), holds no free text and no identifiers, and is the only
-thing that leaves the pod (blueprint, decision 4).
+thing that leaves the pod (blueprint, decision 4). The pod speaks to devices and may be taken over, so whoever reads
+the message takes nothing that is not in the catalog of checks.
 """
 
 import base64
 import json
+import re
 import zlib
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
+from pydantic import Field, field_validator
+
+from pacs_operator.domain.checks import CODE, Check, Layer
 from pacs_operator.domain.model import Model
 
 MAX_MESSAGE_BYTES = 4096
+MAX_RAW_BYTES = 65536  # a whole run has about 5 kB; a message of 4,096 bytes could unpack to megabytes
+MAX_MILLIS = 86_400_000
 
 Outcome = Literal["Passed", "Failed", "NotRun"]
 
@@ -24,25 +31,32 @@ class CheckResult(Model):
     it went wrong.
     """
 
-    check: str
+    check: Check
     outcome: Outcome
-    layer: str | None = None
-    code: str | None = None
+    layer: Layer | None = None
+    code: Annotated[str, Field(pattern=CODE)] | None = None
     twin: Literal["Served", "NotServed", "NotNeeded"] = "NotNeeded"
-    millis: int = 0
+    millis: Annotated[int, Field(ge=0, le=MAX_MILLIS)] = 0
 
 
 class RunResult(Model):
-    """One run of the conformance pod."""
+    """One run of the conformance pod; each check stands at most once, the worst replica speaking for all."""
 
-    run: str
-    replicas: int  # gate replicas that were attacked by address
-    checks: list[CheckResult]
+    run: Annotated[str, Field(pattern=r"^[a-z0-9]{1,20}$")]
+    replicas: Annotated[int, Field(ge=0, le=256)]  # gate replicas that were attacked by address
+    checks: Annotated[list[CheckResult], Field(max_length=len(Check))]
+
+    @field_validator("checks")
+    @classmethod
+    def _once(cls, checks: list[CheckResult]) -> list[CheckResult]:
+        if len({check.check for check in checks}) != len(checks):
+            raise ValueError("a check stands twice")
+        return checks
 
     @property
     def passed(self) -> bool:
-        """Tell whether every check ran and passed; an empty run proves nothing."""
-        return bool(self.checks) and all(check.outcome == "Passed" for check in self.checks)
+        """Tell whether every check of the catalog ran and passed; a run that leaves one out proves nothing."""
+        return {check.check for check in self.checks if check.outcome == "Passed"} == set(Check)
 
     def to_message(self) -> str:
         """Return the termination message.
@@ -68,6 +82,12 @@ class RunResult(Model):
             Not a result of ours: truncated, foreign, or not valid.
         """
         try:
-            return cls.model_validate(json.loads(zlib.decompress(base64.b85decode(message.strip()))))
-        except (ValueError, zlib.error) as error:
+            raw = zlib.decompressobj().decompress(base64.b85decode(message.strip()), MAX_RAW_BYTES)
+            return cls.model_validate(json.loads(raw))
+        except (ValueError, zlib.error, RecursionError) as error:
             raise ValueError(f"not a conformance result: {type(error).__name__}") from error
+
+
+def listed_code(code: str | None) -> str | None:
+    """Return a code as a result may hold it; an answer that the catalog has no word for is ``other``."""
+    return code if code is None or re.fullmatch(CODE, code) else "other"

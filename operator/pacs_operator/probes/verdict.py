@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pacs_operator.domain.checks import Check, Layer
-from pacs_operator.domain.results import CheckResult, Outcome
+from pacs_operator.domain.results import MAX_MILLIS, CheckResult, Outcome, listed_code
 
 Twin = Literal["Served", "NotServed", "NotNeeded"]
 _WORST: tuple[Outcome, ...] = ("Failed", "NotRun", "Passed")
@@ -71,7 +71,11 @@ def combine(rows: Sequence[Row]) -> list[CheckResult]:
 
 
 def _result(check: Check, verdict: Verdict, millis: int) -> CheckResult:
-    layer = verdict.layer.value if verdict.layer is not None else None
     return CheckResult(
-        check=check.value, outcome=verdict.outcome, layer=layer, code=verdict.code, twin=verdict.twin, millis=millis
+        check=check,
+        outcome=verdict.outcome,
+        layer=verdict.layer,
+        code=listed_code(verdict.code),
+        twin=verdict.twin,
+        millis=min(millis, MAX_MILLIS),
     )
