@@ -175,6 +175,7 @@ def test_a_silent_agent_is_no_ground_for_a_restart_but_the_promise_is_broken(wor
     at(world, 84)
     assert mark(world) is None
     assert world.condition("CertificatesCurrent")["reason"] == "ServedNotRenewed"
+    assert "when 14 days were left did not come about" in world.condition("CertificatesCurrent")["message"]
     world.agents.silent = False
     at(world, 84.1)
     assert world.restarts == 1

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from pacs_operator.domain.acceptance import MAX_PEERS
 from pacs_operator.domain.status import ArchiveStatus, PeerStatus
 from tests.engine.world import ARCHIVE, START, World, archive_manifest, peer_manifest
 
@@ -139,4 +140,40 @@ def test_a_status_with_200_peers_stays_small():
     status = world.archive["status"]
     assert len(status["peers"]["list"]) == 200
     assert status["peers"]["accepted"] == 210
+    assert len(yaml.safe_dump(status)) < 64 * 1024
+
+
+def test_a_status_with_200_refused_peers_stays_small():
+    world = World()
+    world.api.put(archive_manifest())
+    for number in range(210):
+        cidrs = [f"192.0.2.{octet}/32" for octet in range(64)]
+        peer = peer_manifest(f"modality-with-a-long-name-{number:03d}", aeTitles=[f"AE{number:03d}"], sourceCIDRs=cidrs)
+        world.api.put(peer)
+    world.settle()
+    peers = world.archive["status"]["peers"]
+    assert (peers["accepted"], peers["refused"]) == (0, 210)
+    assert len(peers["list"]) == 200
+    whole = world.peer_condition("modality-with-a-long-name-000")["message"]
+    listed = peers["list"][0]["message"]
+    assert len(whole) > len(listed)
+    assert whole.startswith(listed[:-1])
+    assert len(listed) <= 96
+    assert len(yaml.safe_dump(world.archive["status"])) < 64 * 1024
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_a_status_with_the_most_peers_and_the_longest_names_stays_small(refused: bool):
+    world = World()
+    world.api.put(archive_manifest())
+    for number in range(MAX_PEERS + 1):
+        name = f"{number:03d}" + "x" * 250
+        dns = f"{number:03d}." + ".".join(["y" * 60] * 4)
+        more = {"rights": ["Fly"]} if refused else {}
+        world.api.put(peer_manifest(name, aeTitles=[f"AE{number:03d}"], certificate={"dnsName": dns}, **more))
+    world.settle()
+    status = world.archive["status"]
+    assert status["peers"]["accepted"] == (0 if refused else MAX_PEERS)
+    assert status["peers"]["refused"] == (MAX_PEERS + 1 if refused else 1)
+    assert 50 < len(status["peers"]["list"]) <= 200
     assert len(yaml.safe_dump(status)) < 64 * 1024

@@ -16,7 +16,8 @@ from pacs_operator.domain.results import CheckResult, Outcome
 MAX_LISTED_PEERS = 200
 MAX_WAITING = 32
 MAX_MESSAGE = 1024  # of a condition
-MAX_PEER_MESSAGE = 512
+MAX_PEER_MESSAGE = 96  # in the archive's list; the DicomPeer's own condition has the whole text
+MAX_LISTED_BYTES = 44 * 1024  # of the archive's list, so that names at their longest do not swell it
 MAX_WAITING_TEXT = 256
 
 
@@ -65,7 +66,7 @@ class ConformanceStatus(Model):
     """The last finished run; ``config_hash`` is what it attacked."""
 
     run: str
-    time: str
+    time: Time
     outcome: Outcome
     config_hash: str
     replicas: int = 0
@@ -87,7 +88,7 @@ class PeerSummary(Model):
 
 
 class PeersStatus(Model):
-    """All peers; the list is cut at 200, the counts are not."""
+    """All peers; the list is cut at 200 entries and 44 KiB, the counts are not."""
 
     accepted: int
     refused: int

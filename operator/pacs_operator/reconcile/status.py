@@ -1,5 +1,6 @@
 """The one status write: conditions from what the pass found, skipped when nothing changed."""
 
+import json
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -9,6 +10,7 @@ from pacs_operator.domain.checks import NETWORK_CHECKS
 from pacs_operator.domain.conditions import ConditionType, merge
 from pacs_operator.domain.names import Component, Port, Zone, namespace_of, service_dns
 from pacs_operator.domain.status import (
+    MAX_LISTED_BYTES,
     MAX_LISTED_PEERS,
     MAX_PEER_MESSAGE,
     ArchiveStatus,
@@ -128,12 +130,27 @@ def summarise(run: Pass) -> PeersStatus:
             id=key,
             accepted=decision.accepted,
             reason=None if decision.accepted else decision.reason,
-            message=None if decision.accepted else decision.message[:MAX_PEER_MESSAGE],
-            dns_name=peer.spec.certificate.dns_name if peer else None,
+            message=None if decision.accepted else _short(decision.message),
+            dns_name=peer.spec.certificate.dns_name if peer and decision.accepted else None,
         )
         summaries.append(_coarsely(summary, before.get(key), seen.get(key), run))
     accepted = sum(decision.accepted for decision in run.decisions)
-    return PeersStatus(accepted=accepted, refused=len(run.decisions) - accepted, listed=summaries)
+    return PeersStatus(accepted=accepted, refused=len(run.decisions) - accepted, listed=_fitting(summaries))
+
+
+def _short(message: str) -> str:
+    return message if len(message) <= MAX_PEER_MESSAGE else message[: MAX_PEER_MESSAGE - 1] + "…"
+
+
+def _fitting(summaries: list[PeerSummary]) -> list[PeerSummary]:
+    """Return as many as fit: every pass writes and every client reads the whole status."""
+    listed, left = [], MAX_LISTED_BYTES
+    for summary in summaries:
+        left -= len(json.dumps(summary.document(), ensure_ascii=True))
+        if left < 0:
+            break
+        listed.append(summary)
+    return listed
 
 
 def _coarsely(summary: PeerSummary, before: PeerSummary | None, seen: PeerActivity | None, run: Pass) -> PeerSummary:
@@ -192,8 +209,9 @@ def _certificates(run: Pass) -> None:
     elif crl is not None and crl <= run.now:
         run.set(kind, "False", "RevocationListExpired", f"A revocation list in use ended at {crl.isoformat()}")
     elif restart is not None and restart.broken(run.now):
-        text = f"Orthanc presents its old certificate, which ends {restart.ends:%Y-%m-%d}; it restarts a week before"
-        run.set(kind, "False", "ServedNotRenewed", f"{text}, or at your own time: kubectl rollout restart")
+        text = f"Orthanc presents its old certificate, which ends {restart.ends:%Y-%m-%d}; the operator's own restart"
+        text += f" when {rotation.RESTART_WITHIN.days} days were left did not come about"
+        run.set(kind, "False", "ServedNotRenewed", f"{text}: look at its agent, or kubectl rollout restart")
     elif late:
         run.set(kind, "False", "RenewalOverdue", f"Ends within a day: {', '.join(late)}; is Vault reachable for pods?")
     elif missing:
