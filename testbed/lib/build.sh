@@ -26,14 +26,19 @@ component_key() {
     sha256sum | cut -d' ' -f1
 }
 
-component_dir() { echo "$CACHE/$1/$(component_key "$1")"; }
+component_dir() {
+  local key
+  key=$(component_key "$1") || return # an empty key would name the folder of all versions
+  echo "$CACHE/$1/$key"
+}
 
-# missing_components COMPONENT...: those that the cache does not hold
+# missing_components COMPONENT...: those that the cache does not hold, or whose compiler cannot be asked:
+# then the check of the build tools says what is wrong with it, or installs it
 missing_components() {
   local component folder
   for component in "$@"; do
-    folder=$(component_dir "$component")
-    [ -d "$folder" ] || echo "$component"
+    folder=$(component_dir "$component" 2>/dev/null) || folder=''
+    [ -n "$folder" ] && [ -d "$folder" ] || echo "$component"
   done
 }
 
@@ -123,14 +128,16 @@ PYTHON
 
 # link_binaries LINK COMPONENT...: LINK becomes one folder of links to all their binaries
 link_binaries() {
-  local link=$1 component file farm part
+  local link=$1 component file farm part keys folder
   shift
-  farm=$CACHE/bin/$(for component in "$@"; do component_key "$component"; done | sha256sum | cut -d' ' -f1)
+  keys=$(for component in "$@"; do component_key "$component" || exit; done)
+  farm=$CACHE/bin/$(echo "$keys" | sha256sum | cut -d' ' -f1)
   if [ ! -d "$farm" ]; then
     mkdir -p "$CACHE/bin"
     part=$(mktemp -d "$CACHE/bin/.part.XXXXXX")
     for component in "$@"; do
-      for file in "$(component_dir "$component")"/*; do
+      folder=$(component_dir "$component")
+      for file in "$folder"/*; do
         [ ! -f "$file" ] || ln -sn "$file" "$part/${file##*/}"
       done
     done

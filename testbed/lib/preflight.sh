@@ -5,7 +5,6 @@
 NODE_COMMANDS=(containerd:containerd runc:runc iptables:iptables ipset:ipset conntrack:conntrack clang-19:clang-19
   llc-19:llvm-19 skopeo:skopeo jq:jq ip:iproute2 nsenter:util-linux mount:mount openssl:openssl mkfs.ext4:e2fsprogs
   modprobe:kmod curl:curl)
-GO_MINIMUM=1.26
 
 # install_commands COMMAND:PACKAGE...: installs the packages of the commands that are not there
 install_commands() {
@@ -28,18 +27,21 @@ install_commands() {
 
 # require_build_tools COMPONENT...: compilers, only when something has to be built
 require_build_tools() {
-  local component version
+  local component version minimum
   for component in "$@"; do
     case $component in
       pause) install_commands gcc:gcc
         [ -e "$(gcc -print-file-name=libc.a)" ] || die "the static C library is missing" "install libc6-dev" ;;
       openbao) python3 -m pip --version >/dev/null 2>&1 || install_commands pip3:python3-pip ;;
       *)
-        command -v go >/dev/null || die "Go is not installed" "install Go $GO_MINIMUM or later"
-        version=$(go env GOVERSION)
+        minimum=$(awk '$1 == "go" {print $2}' "$BUILD_DIR/$component/go.mod")
+        command -v go >/dev/null || die "Go is not installed" "install Go $minimum or later"
+        # Asked inside the module: from 1.21 on an older Go fetches the one that go.mod names.
+        version=$(cd "$BUILD_DIR/$component" && go env GOVERSION) ||
+          die "Go cannot be used for $component; what it said is above" "install Go $minimum or later"
         version=${version#go}
-        printf '%s\n%s\n' "$GO_MINIMUM" "$version" | sort -V -C ||
-          die "Go $version is too old" "install Go $GO_MINIMUM or later" ;;
+        printf '%s\n%s\n' "$minimum" "$version" | sort -V -C ||
+          die "Go $version is too old for $component" "install Go $minimum or later" ;;
     esac
   done
 }

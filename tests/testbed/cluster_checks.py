@@ -1,6 +1,6 @@
 """What the others rely on, proven on a running cluster. Not collected by itself: it needs `testbed start`.
 
-Run it with `pytest tests/testbed/cluster_checks.py`; it stops and starts the cluster once.
+Run it with `pytest tests/testbed/cluster_checks.py`; it stops and starts the cluster twice.
 """
 
 import json

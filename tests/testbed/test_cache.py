@@ -46,6 +46,15 @@ def test_the_key_follows_the_toolchain(shell: Run) -> None:
     assert plain != other
 
 
+def test_a_toolchain_that_cannot_be_asked_is_not_taken_for_a_full_cache(shell: Run) -> None:
+    older = 'mkdir -p "$CACHE/coredns/of-another-version"; '
+    assert shell(f"{older} go() {{ return 1; }}; missing_components coredns").stdout == "coredns\n"
+    for act in ("component_dir coredns", "build_component coredns", 'link_binaries "$STATE/bin" coredns'):
+        answer = shell(f"go() {{ return 1; }}; {act}")
+        assert answer.returncode == 1, act
+        assert "cannot tell what builds 'coredns'" in answer.stderr, act
+
+
 def test_the_cache_does_not_depend_on_the_checkout(shell: Run, copy: Path, tmp_path: Path) -> None:
     before = key(shell, "kubernetes")
     moved = copy.rename(tmp_path / "elsewhere")

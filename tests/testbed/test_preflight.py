@@ -48,6 +48,23 @@ def test_an_old_go_is_refused(shell: Run) -> None:
     assert "Go 1.19.8 is too old" in answer.stderr
 
 
+def test_a_go_that_fetches_its_successor_will_do(shell: Run) -> None:
+    """From 1.21 on Go answers inside a module with the version that the module makes it fetch."""
+    answer = shell(
+        "go() { case $PWD in */build/coredns) echo go1.26.3 ;; *) echo go1.22.2 ;; esac; }; require_build_tools coredns"
+    )
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_a_go_that_may_not_fetch_is_refused_in_its_own_words(shell: Run) -> None:
+    answer = shell(
+        'go() { echo "go.mod requires go >= 1.26.0 (GOTOOLCHAIN=local)" >&2; return 1; }; require_build_tools coredns'
+    )
+    assert answer.returncode == 1
+    assert "GOTOOLCHAIN=local" in answer.stderr
+    assert "install Go 1.26.0 or later" in answer.stderr
+
+
 def archive(path: Path, *members: str) -> Path:
     with tarfile.open(path, "w") as tar:
         for name in members:
