@@ -32,6 +32,22 @@ class PacsError(Exception):
         return f"{self.message} ({self.action})"
 
 
+class UnexpectedError(PacsError):
+    """A mistake of ours, or an answer nobody thought of; the cause hangs on ``__cause__``."""
+
+    reason = "Unexpected"
+
+    @classmethod
+    def of(cls, cause: Exception) -> "UnexpectedError":
+        """Return the error that users may read; only the cause's type is named, since its text may hold data."""
+        error = cls(
+            f"the operator met an error of its own ({type(cause).__name__})",
+            action="it is tried again with growing pauses; report it with the line 'unexpected' of the operator's log",
+        )
+        error.__cause__ = cause
+        return error
+
+
 class InvalidSpecError(PacsError):
     """What the user wrote cannot be honoured; only an edit helps."""
 

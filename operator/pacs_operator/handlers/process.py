@@ -5,14 +5,16 @@ import contextlib
 import os
 import signal
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
 
 import kopf
 import structlog
 from prometheus_client import CollectorRegistry, start_http_server
 
-from pacs_operator.domain.errors import PacsError
+from pacs_operator.domain.errors import PacsError, UnexpectedError
 from pacs_operator.handlers.health import HEARTBEAT_SECONDS, Heartbeat
 from pacs_operator.handlers.settings import configure_kopf
 from pacs_operator.handlers.watch import Wakeup, register
@@ -140,9 +142,13 @@ class Operator:
         return [HEARTBEAT_KEY, *names]
 
     def _failed(self, key: str, error: Exception) -> None:
-        if isinstance(error, PacsError):
-            self._metrics.failures.labels(error.reason).inc()
-            log.warning("will retry", archive=key, reason=error.reason, message=str(error))
+        if not isinstance(error, PacsError):
+            error = UnexpectedError.of(error)
+        self._metrics.failures.labels(error.reason).inc()
+        if isinstance(error, UnexpectedError) and (cause := error.__cause__):
+            # Where, not what: the text of an error nobody thought of may quote what it choked on.
+            frames = traceback.extract_tb(cause.__traceback__)
+            at = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
+            log.error("unexpected", archive=key, error=type(cause).__name__, at=at)
         else:
-            self._metrics.failures.labels("Unexpected").inc()
-            log.error("unexpected", archive=key, exc_info=error)
+            log.warning("will retry", archive=key, reason=error.reason, message=str(error))

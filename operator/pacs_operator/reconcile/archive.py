@@ -4,11 +4,13 @@ Live read, first status write, lineage, checks, Vault, peers, render, apply, liv
 one status write.
 """
 
+import contextlib
+from collections.abc import Callable
 from datetime import datetime
 
 from pacs_operator.domain.acceptance import decide
 from pacs_operator.domain.conditions import ConditionType
-from pacs_operator.domain.errors import ConflictError, InvalidSpecError, NotFoundError, PacsError
+from pacs_operator.domain.errors import ConflictError, InvalidSpecError, NotFoundError, PacsError, UnexpectedError
 from pacs_operator.domain.names import Zone, namespace_of
 from pacs_operator.kube.apply import Applier
 from pacs_operator.kube.inventory import ARCHIVE
@@ -84,8 +86,16 @@ class ArchiveReconciler:
         Raises
         ------
         PacsError
-            Something that trying again can help; the queue backs off.
+            Something that trying again can help, `UnexpectedError` among it; the queue backs off.
         """
+        try:
+            return self._reconcile(name)
+        except PacsError:
+            raise
+        except Exception as error:
+            raise UnexpectedError.of(error) from error
+
+    def _reconcile(self, name: str) -> Outcome:
         now, kube = self._ports.clock(), self._ports.kube
         live = kube.get(ARCHIVE, name)
         if live is None:
@@ -94,9 +104,9 @@ class ArchiveReconciler:
         observed = observe.typed_status(live)
         run = Pass(name, live, observed, self._ports, self._settings, memory, now, status=observed)
         if metadata(live).get("deletionTimestamp"):
-            return deletion.step(run)
+            return _told(run, deletion.step)
         if (live.get("spec") or {}).get("suspend") is True:
-            return _suspended(run)
+            return _told(run, _suspended)
         outcome = _work(run)
         self._ends[name] = agents.ends_by_component(run.status.certificates)
         self._peers[name] = numbers(run)
@@ -114,9 +124,9 @@ class ArchiveReconciler:
 
 
 def _work(run: Pass) -> Outcome:
-    status.announce(run)
+    error = _attempt(run, status.announce)
     before = run.observed
-    error = _attempt(run)
+    error = error or _attempt(run, _stages)
     if error is not None:
         _record(run, error)
         error = _enforce(run, error)
@@ -127,14 +137,16 @@ def _work(run: Pass) -> Outcome:
     return _outcome(run, error)
 
 
-def _attempt(run: Pass) -> PacsError | None:
-    """Run all stages; return what stopped them. A lost race is not worth a word in the status."""
+def _attempt(run: Pass, act: Callable[[Pass], None]) -> PacsError | None:
+    """Act; return what stopped it. A lost race is not worth a word in the status, a mistake of ours is."""
     try:
-        _stages(run)
+        act(run)
     except (ConflictError, NotFoundError):
         raise
     except PacsError as error:
         return error
+    except Exception as error:
+        return UnexpectedError.of(error)
     return None
 
 
@@ -144,7 +156,24 @@ def _enforce(run: Pass, error: PacsError) -> PacsError:
         revocation.enforce(run, error)
     except PacsError as failure:
         return error if error.retry else failure
+    except Exception as failure:
+        return error if error.retry else UnexpectedError.of(failure)
     return error
+
+
+def _told(run: Pass, act: Callable[[Pass], Outcome]) -> Outcome:
+    """Act where nothing else may be written than what the act writes; say in the status when it met our mistake."""
+    try:
+        return act(run)
+    except PacsError:
+        raise
+    except Exception as cause:
+        error = UnexpectedError.of(cause)
+        run.status = run.observed
+        run.set(ConditionType.RECONCILING, "True", error.reason, str(error))
+        with contextlib.suppress(PacsError):
+            status.write(run)
+        raise error from cause
 
 
 def _stages(run: Pass) -> None:

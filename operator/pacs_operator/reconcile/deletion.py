@@ -8,14 +8,14 @@ from datetime import timedelta
 from pacs_operator.domain import names
 from pacs_operator.domain.acceptance import decide
 from pacs_operator.domain.conditions import ConditionType
-from pacs_operator.domain.errors import InvalidSpecError, VaultError
+from pacs_operator.domain.errors import InvalidSpecError, PacsError, UnexpectedError, VaultError
 from pacs_operator.domain.names import GROUP, Component
 from pacs_operator.kube.inventory import ARCHIVE, DEPLOYMENT, JOB, POLICY, STATEFUL_SET, Kind, kind_of
 from pacs_operator.kube.port import Manifest, annotations_of, labels_of, metadata
 from pacs_operator.reconcile import peers, status, zones
 from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Outcome, Pass
-from pacs_operator.reconcile.observe import read_claims, read_owned, typed_archive
+from pacs_operator.reconcile.observe import check_vault, read_claims, read_owned, typed_archive
 
 #: After this, what Vault still holds is reported as orphaned; removing it is tried on.
 VAULT_DEADLINE = timedelta(minutes=10)
@@ -38,7 +38,14 @@ def step(run: Pass) -> Outcome:
         run.archive = typed_archive(run.live)
     except InvalidSpecError:
         run.archive = None  # a broken spec must not hold a deletion up; the operator's own Vault settings serve
-    _refuse_peers(run)
+    failure = _refuse_peers(run)
+    outcome = _advance(run)
+    if failure is not None:
+        raise failure
+    return outcome
+
+
+def _advance(run: Pass) -> Outcome:
     run.namespaces = zones.read(run)
     run.lineage = zones.own_lineage(run)
     read_owned(run)
@@ -50,16 +57,25 @@ def step(run: Pass) -> Outcome:
     error = _clear_vault(run)
     if error is not None and annotations_of(run.live).get(ANNOTATION_ABANDON) != run.name:
         _orphaned(run, error)
+        if isinstance(error, UnexpectedError):
+            raise error
         return Outcome("Deleting", 15.0)
     _let_go(run)
     return Outcome("Deleting")
 
 
-def _refuse_peers(run: Pass) -> None:
-    claims = read_claims(run.ports.kube, run.name)
-    decisions = decide(None, [claim for _, claim in claims], set(), run.name)
-    facts = peers.StatusFacts(None, run.now)
-    peers.write_statuses(run.ports.kube, decisions, {claim.key: live for live, claim in claims}, facts)
+def _refuse_peers(run: Pass) -> PacsError | None:
+    """Tell the peers; what stops that is returned, since it must not hold up that the gate goes."""
+    try:
+        claims = read_claims(run.ports.kube, run.name)
+        decisions = decide(None, [claim for _, claim in claims], set(), run.name)
+        facts = peers.StatusFacts(None, run.now)
+        peers.write_statuses(run.ports.kube, decisions, {claim.key: live for live, claim in claims}, facts)
+    except PacsError as error:
+        return error
+    except Exception as error:
+        return UnexpectedError.of(error)
+    return None
 
 
 def _stop(run: Pass) -> str | None:
@@ -94,19 +110,23 @@ def _delete(run: Pass, items: list[Manifest]) -> None:
             run.ports.kube.delete(item)
 
 
-def _clear_vault(run: Pass) -> VaultError | None:
+def _clear_vault(run: Pass) -> PacsError | None:
+    """Have our roles away; return why that cannot be done, a Vault that we may not log in to included."""
     if run.lineage is None or zones.rival(run, run.lineage):
         return None  # nothing of ours is there; what another archive's lineage holds is that archive's
     try:
+        check_vault(run)
         vault = run.ports.vault(run.vault_settings)
         vault.delete_peer_roles_except(run.lineage, set())
         vault.delete_archive_roles(run.name, run.lineage)
-    except VaultError as error:
+    except (VaultError, InvalidSpecError) as error:
         return error
+    except Exception as error:
+        return UnexpectedError.of(error)
     return None
 
 
-def _orphaned(run: Pass, error: VaultError) -> None:
+def _orphaned(run: Pass, error: PacsError) -> None:
     began = parse_time(str(metadata(run.live)["deletionTimestamp"]))
     run.set(ConditionType.VAULT_READY, "False", error.reason, str(error))
     if run.now - began >= VAULT_DEADLINE:
