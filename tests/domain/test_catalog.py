@@ -47,3 +47,41 @@ def test_an_image_by_tag_is_refused(reference: str) -> None:
         Images.model_validate({**IMAGES, "gate": reference})
     assert reference in caught.value.message
     assert "images.gate" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("version", "floor", "accepted"),
+    [
+        ("2026.11.0", "2026.11.0", True),
+        ("2026.11", "2026.11.0", True),
+        ("2026.11.0", "2026.11", True),
+        ("2026.11.0-rc1", "2026.11.0", False),
+        ("2026.11.1-rc1", "2026.11.0", True),
+        ("2026.11.0-rc.2", "2026.11.0-rc.10", False),
+        ("2026.11.0-rc.10", "2026.11.0-rc.2", True),
+        ("2026.11.0-rc", "2026.11.0-9", True),
+        ("2026.11.0", "2026.11.0-rc.2", True),
+        ("2026.11.0-rc", "2026.11.0-rc.1", False),
+        ("2026.11.0+build.7", "2026.11.0", True),
+        ("9", "10", False),
+    ],
+)
+def test_the_floor_follows_semantic_versioning(version: str, floor: str, accepted: bool) -> None:
+    if accepted:
+        assert select_release(catalog(floor, version), "stable", version).version == version
+        return
+    with pytest.raises(InvalidSpecError) as caught:
+        select_release(catalog(floor, version), "stable", version)
+    assert caught.value.reason == "ReleaseBelowFloor"
+
+
+@pytest.mark.parametrize(
+    "word", ["2026.\u00b2", "2026.\u0665.0", "stable", "v2026.11.0", "2026..1", "2026.11.0-", "9" * 60]
+)
+def test_what_cannot_be_compared_is_refused_with_the_field(word: str) -> None:
+    for version, floor, field in ((word, "2026.1.0", "spec.release.version"), ("2026.1.0", word, "spec.floor")):
+        with pytest.raises(InvalidSpecError, match="cannot be compared") as caught:
+            select_release(catalog(floor, version), "stable", version)
+        assert field in caught.value.message
+        assert repr(word) in caught.value.message
+        assert "2026.11.0" in caught.value.action

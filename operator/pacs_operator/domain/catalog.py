@@ -47,8 +47,26 @@ class CatalogSpec(Model):
     releases: Annotated[list[Release], Field(min_length=1, max_length=64)]
 
 
-def _order(version: str) -> tuple[tuple[int, str], ...]:
-    return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"[.\-+]", version))
+#: Numbers, then perhaps a pre-release and a build, as in Semantic Versioning 2.0.0; how many numbers is left open.
+_VERSION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9}){0,5})(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
+_Order = tuple[tuple[int, ...], bool, tuple[tuple[bool, int, str], ...]]
+
+
+def _order(version: str, field: str) -> _Order:
+    """Return what sorts versions by Semantic Versioning, clause 11: a pre-release comes before its release."""
+    found = _VERSION.fullmatch(version)
+    if found is None:
+        raise InvalidSpecError(
+            f"{field}: {version!r} cannot be compared with other versions: it is not numbers with dots between",
+            action="name releases like 2026.11.0, a candidate like 2026.11.0-rc.1",
+        )
+    numbers = [int(part) for part in found[1].split(".")]
+    while len(numbers) > 1 and numbers[-1] == 0:  # 2026.11 and 2026.11.0 are the same
+        numbers.pop()
+    before = tuple(
+        (False, int(part), "") if part.isdecimal() else (True, 0, part) for part in (found[2] or "").split(".") if part
+    )
+    return tuple(numbers), found[2] is None, before
 
 
 def select_release(catalog: CatalogSpec, name: str, version: str) -> Release:
@@ -61,17 +79,18 @@ def select_release(catalog: CatalogSpec, name: str, version: str) -> Release:
     name
         The catalog's name, for the message.
     version
-        ``spec.release.version`` of the archive; calendar versions compare number by number.
+        ``spec.release.version`` of the archive; calendar versions compare number by number, pre-releases come before.
 
     Raises
     ------
     InvalidSpecError
-        Unknown version, or one below the floor.
+        Unknown version, one below the floor, or one that cannot be compared with it.
     """
     for release in catalog.releases:
         if release.version != version:
             continue
-        if _order(version) < _order(catalog.floor):
+        floor = _order(catalog.floor, f"PacsCatalog {name}: spec.floor")
+        if _order(version, "spec.release.version") < floor:
             raise InvalidSpecError(
                 f"spec.release.version: {version!r} is below the floor {catalog.floor!r} of catalog {name!r}",
                 action=f"choose a release from {catalog.floor} on; older ones have known vulnerabilities",
