@@ -6,8 +6,17 @@ import pytest
 
 from pacs_operator.domain.archive import Conformance
 from pacs_operator.domain.checks import Check
+from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.status import ConformanceStatus
-from pacs_operator.reconcile.conformance import Asked, freshness, latest_slot, next_slot, run_name, trigger
+from pacs_operator.reconcile.conformance import (
+    Asked,
+    check_schedule,
+    freshness,
+    latest_slot,
+    next_slot,
+    run_name,
+    trigger,
+)
 from tests.engine.world import ARCHIVE, ARCHIVE_KEY, World, archive_manifest
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -153,3 +162,37 @@ def test_no_run_starts_while_pods_are_not_ready_or_vault_is_down():
     for _ in range(5):
         world.operator().reconcile(ARCHIVE)
     assert not [key for key in world.api.objects if key[0] == "Job"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "words"),
+    [
+        ("0 0 31 2 *", "names a day that no year has"),
+        ("0 0 30 2 *", "names a day that no year has"),
+        ("0 0 31 4,6 *", "names a day that no year has"),
+        ("0 0 * *", "not a cron expression of five fields"),
+        ("0 0 * * * *", "not a cron expression of five fields"),
+        ("61 0 * * *", "not a cron expression of five fields"),
+        ("R 3 * * *", "not a cron expression of five fields"),
+        ("0 r(1-5) * * *", "not a cron expression of five fields"),
+    ],
+)
+def test_a_schedule_without_a_time_to_come_is_refused(schedule: str, words: str):
+    with pytest.raises(InvalidSpecError) as caught:
+        check_schedule(Conformance(schedule=schedule))
+    assert repr(schedule) in caught.value.message
+    assert words in caught.value.message
+    assert caught.value.action
+
+
+@pytest.mark.parametrize("schedule", ["0 0 29 2 *", "0 0 31 2 MON", "17 */6 * MAR-APR THU,FRI", "0 0 L * *"])
+def test_a_schedule_that_comes_true_some_day_is_taken(schedule: str):
+    check_schedule(Conformance(schedule=schedule))
+
+
+def test_a_day_that_never_comes_stalls_the_archive_with_the_way_out():
+    world = World()
+    world.api.put(archive_manifest(conformance={"schedule": "0 0 31 2 *"}))
+    world.settle()
+    assert (world.condition("Stalled")["status"], world.condition("Stalled")["reason"]) == ("True", "InvalidSpec")
+    assert "spec.conformance.schedule" in world.condition("Stalled")["message"]

@@ -3,11 +3,12 @@
 The Job's name is made of what asked for the run, so that the same wish is one Job however often it is looked at.
 """
 
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from croniter import croniter  # type: ignore[import-untyped]
+from croniter import CroniterError, croniter  # type: ignore[import-untyped]
 
 from pacs_operator.domain import names
 from pacs_operator.domain.archive import Conformance
@@ -25,6 +26,8 @@ JOB_PREFIX = "conformance-"
 KEPT_JOBS = 3
 RETRY_AFTER = timedelta(minutes=15)  # a run that failed or could not run is repeated, since causes pass
 MAX_TOKEN = 253
+_ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)  # whether a slot exists does not hang on when it is asked
+_DRAWN = re.compile(r"[hr](\W|$)", re.IGNORECASE)  # random fields of the library: another time at each look
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,27 @@ class Asked:
 
 
 def check_schedule(schedule: Conformance) -> None:
-    """Refuse what is no five-field cron expression.
+    """Refuse what is no five-field cron expression, or one that names no day there is.
 
     Raises
     ------
     InvalidSpecError
         With the value and the way out.
     """
-    if len(schedule.schedule.split()) != 5 or not croniter.is_valid(schedule.schedule):
+    fields = schedule.schedule.split()
+    drawn = any(_DRAWN.match(part) for field in fields for part in field.split(","))
+    if len(fields) != 5 or drawn or not croniter.is_valid(schedule.schedule):
         raise InvalidSpecError(
             f"spec.conformance.schedule: {schedule.schedule!r} is not a cron expression of five fields",
             action="write minute, hour, day, month and weekday, for example 17 */6 * * *",
         )
+    try:
+        latest_slot(schedule, _ANY_TIME), next_slot(schedule, _ANY_TIME)
+    except CroniterError:
+        raise InvalidSpecError(
+            f"spec.conformance.schedule: {schedule.schedule!r} names a day that no year has",
+            action="choose a day that its months have; the 29th of February is one, in leap years",
+        ) from None
 
 
 def latest_slot(schedule: Conformance, now: datetime) -> datetime:
