@@ -125,6 +125,8 @@ def test_a_changed_catalog_is_rolled_out(world: World):
 def test_a_release_that_nobody_attacked_is_attacked_even_while_an_upgrade_waits(world: World):
     jobs = len(world.jobs_run)
     world.api.put(catalog_manifest("2"))
+    world.process.reconcile(ARCHIVE)  # has the images pulled
+    world.controllers()
     world.process.reconcile(ARCHIVE)  # rolls the release out, and is replaced before it can attack it
     world.renderer = Newer(world.renderer)
     first = world.operator()

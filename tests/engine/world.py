@@ -21,6 +21,7 @@ from pacs_operator.kube.port import Manifest
 from pacs_operator.reconcile.archive import ArchiveReconciler
 from pacs_operator.reconcile.context import Outcome, Ports, Renderer, Settings
 from pacs_operator.vault.port import Changes, ClientCredentials
+from tests.engine import pulls
 from tests.engine.simapi import Key, SimulatedApi, WriteLog, address
 
 ARCHIVE = "radiology"
@@ -213,6 +214,7 @@ class World:
         self.now = START
         self.outcome_of_checks: dict[Check, str] = {}
         self.jobs_run: list[str] = []
+        self.missing_images: set[str] = set()  # what no registry has
         self.drawn: list[str] = []
         for name, labels in (("imaging", PEER_LABEL), ("elsewhere", {})):
             self.api.put(_object("v1", "Namespace", name, labels=labels))
@@ -297,6 +299,8 @@ class World:
         for key, item in sorted(copy.deepcopy(self.api.objects).items()):
             if key[0] in ("Deployment", "StatefulSet"):
                 self._roll(key, item)
+            elif key[0] == "Job" and key[2].startswith("pullcheck-"):
+                pulls.run_check(self, key, item)
             elif key[0] == "Job":
                 self._run_job(key, item)
         self._collect()

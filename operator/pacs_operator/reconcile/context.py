@@ -101,6 +101,7 @@ class Pass:
     manifests: list[Manifest] = field(default_factory=list)
     vault_error: PacsError | None = None
     waiting: list[str] = field(default_factory=list)
+    pulling: str | None = None  # new images are being tried; until that is done no template takes them
     wrote_workload: bool = False
     running: bool = False  # a conformance run is under way
     status: ArchiveStatus = field(default_factory=ArchiveStatus)

@@ -10,9 +10,11 @@ from pacs_operator.domain.status import MAX_WAITING, MAX_WAITING_TEXT
 from pacs_operator.kube.apply import Written, content_hash, in_apply_order
 from pacs_operator.kube.diff import Difference, Path, show, smaller
 from pacs_operator.kube.events import Notice
-from pacs_operator.kube.inventory import DEPLOYMENT, PVC, STATEFUL_SET, Kind, kind_of
+from pacs_operator.kube.inventory import CONFIG_MAP, DEPLOYMENT, PVC, STATEFUL_SET, Kind, kind_of
 from pacs_operator.kube.port import Manifest, annotations_of, display, key_of, metadata
+from pacs_operator.reconcile import pullcheck
 from pacs_operator.reconcile.context import Pass
+from pacs_operator.render.pods import PEERS_CONFIG_MAP
 
 #: On a workload: hash of the pod template as we last rendered it, and of what a person decided that it came from.
 #: They tell a changed spec from a changed operator from somebody's edit.
@@ -109,13 +111,20 @@ def _data_namespace(run: Pass) -> str:
 
 
 def apply_all(run: Pass) -> None:
-    """Apply everything that differs, in order; what may not be interrupted now is left waiting."""
+    """Apply everything that differs, in order; what may not be interrupted now is left waiting.
+
+    Raises
+    ------
+    ImageNotPulledError
+        A workload that runs would get an image that cannot be had; nothing was applied.
+    """
+    run.pulling = pullcheck.step(run, _new_images(run))
     for manifest in run.manifests:
         live = run.owned.get(key_of(manifest))
         kind = kind_of(manifest)
+        if run.pulling and live is not None and _read_at_start(manifest):
+            continue
         if kind in (DEPLOYMENT, STATEFUL_SET):
-            if live is None:  # the label may have been taken off a running workload
-                live = run.ports.kube.get(kind, metadata(manifest)["name"], metadata(manifest)["namespace"])
             written = _apply_workload(run, kind, _carried(manifest, live), live)
             run.wrote_workload = run.wrote_workload or written is not None
         else:
@@ -124,6 +133,43 @@ def apply_all(run: Pass) -> None:
             run.owned[key_of(manifest)] = written.manifest
             _tell(run, written)
     run.waiting = sorted(set(run.waiting))[:MAX_WAITING]
+
+
+def _read_at_start(manifest: Manifest) -> bool:
+    """Tell whether something is configuration of pods to come: one that restarts by itself must find its old one."""
+    return kind_of(manifest) is CONFIG_MAP and metadata(manifest)["name"] != PEERS_CONFIG_MAP
+
+
+def _new_images(run: Pass) -> dict[str, str]:
+    """Return the images, by name in the release, that a change would bring to workloads that do not have them."""
+    new: set[str] = set()
+    for manifest in run.manifests:
+        kind, live = kind_of(manifest), run.owned.get(key_of(manifest))
+        if kind not in (DEPLOYMENT, STATEFUL_SET):
+            continue
+        if live is None:  # the label may have been taken off a running workload
+            live = run.ports.kube.get(kind, metadata(manifest)["name"], metadata(manifest)["namespace"])
+            if live is None:
+                continue
+            run.owned[key_of(manifest)] = live
+        if _brings_new(run, _carried(manifest, live), live):
+            new |= _images(manifest) - _images(live)
+    known = run.release.images.document() if run.release else {}
+    return {str(name): str(image) for name, image in known.items() if image in new}
+
+
+def _brings_new(run: Pass, manifest: Manifest, live: Manifest) -> bool:
+    """Tell whether a template would change now to what it never was; what ran before and was edited did start."""
+    if annotations_of(live).get(ANNOTATION_TEMPLATE) == annotations_of(manifest)[ANNOTATION_TEMPLATE]:
+        return False
+    paths = run.memory.applier.difference(manifest, live).paths
+    template = [path for path in paths if path[:2] == _TEMPLATE]
+    return bool(template) and may_disrupt(cause_of(manifest, live, template), run.now)
+
+
+def _images(workload: Manifest) -> set[str]:
+    pod = workload["spec"]["template"]["spec"]
+    return {container["image"] for key in ("initContainers", "containers") for container in pod.get(key) or []}
 
 
 def _carried(manifest: Manifest, live: Manifest | None) -> Manifest:
@@ -188,6 +234,8 @@ def _apply_workload(run: Pass, kind: Kind, manifest: Manifest, live: Manifest | 
     if not template:
         return applier.write(manifest, live)
     cause = cause_of(manifest, live, template)
+    if run.pulling and _brings_new(run, manifest, live):
+        return _outside_template(run, kind, manifest, live, difference)
     if may_disrupt(cause, run.now):
         return applier.write(manifest, live)
     by = f" by {', '.join(difference.managers)}" if difference.managers else ""
@@ -271,12 +319,14 @@ def running_hash(run: Pass) -> str:
 
 def settled(run: Pass) -> list[str]:
     """Return what is not yet as rendered: workloads whose pods are not all new and ready; empty when all are."""
-    return [
-        text
-        for manifest in run.manifests
-        if kind_of(manifest) in (DEPLOYMENT, STATEFUL_SET)
-        and (text := _unsettled(manifest, run.owned.get(key_of(manifest))))
-    ]
+    texts = [run.pulling] if run.pulling else []
+    for manifest in run.manifests:
+        if kind_of(manifest) in (DEPLOYMENT, STATEFUL_SET):
+            text = _unsettled(manifest, run.owned.get(key_of(manifest)))
+            stuck = pullcheck.of_workload(run, manifest) if text else None
+            if text:
+                texts.append(f"{display(manifest)} {stuck}" if stuck else text)
+    return texts
 
 
 def _unsettled(manifest: Manifest, live: Manifest | None) -> str | None:

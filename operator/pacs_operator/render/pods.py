@@ -63,19 +63,11 @@ def template(desired: Desired, pod: Pod) -> Manifest:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": pod.grace_seconds,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": uid,
-            "runAsGroup": uid,
-            "fsGroup": uid,
-            # The volume of an archive holds millions of files: without this, each start walks through them all.
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": restricted(uid),
         "initContainers": pod.init_containers,
         "containers": pod.containers,
         "volumes": [*_common_volumes(desired, pod.config_map), *pod.volumes],
-        **_scheduling(desired),
+        **scheduling(desired),
         **pod.fields,
     }
     metadata = {
@@ -83,6 +75,19 @@ def template(desired: Desired, pod: Pod) -> Manifest:
         "annotations": {names.ANNOTATION_CONFIG_HASH: digest(pod.config)},
     }
     return {"metadata": metadata, "spec": spec}
+
+
+def restricted(uid: int) -> Manifest:
+    """Return a pod's security context: one uid, never root."""
+    return {
+        "runAsNonRoot": True,
+        "runAsUser": uid,
+        "runAsGroup": uid,
+        "fsGroup": uid,
+        # The volume of an archive holds millions of files: without this, each start walks through them all.
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
 
 
 def container(name: str, image: str, resources: Manifest, mounts: list[Manifest], **more: Any) -> Manifest:
@@ -165,13 +170,13 @@ def _common_volumes(desired: Desired, config_map: str) -> list[Manifest]:
     ]
 
 
-def _scheduling(desired: Desired) -> Manifest:
+def scheduling(desired: Desired) -> Manifest:
     """Return where the archive's pods may run, as far as the spec says."""
-    scheduling = desired.archive.spec.scheduling
+    asked = desired.archive.spec.scheduling
     fields: Manifest = {
-        "nodeSelector": dict(scheduling.node_selector),
-        "tolerations": [toleration.document() for toleration in scheduling.tolerations],
-        "priorityClassName": scheduling.priority_class_name,
-        "imagePullSecrets": [{"name": name} for name in scheduling.image_pull_secrets],
+        "nodeSelector": dict(asked.node_selector),
+        "tolerations": [toleration.document() for toleration in asked.tolerations],
+        "priorityClassName": asked.priority_class_name,
+        "imagePullSecrets": [{"name": name} for name in asked.image_pull_secrets],
     }
     return {key: value for key, value in fields.items() if value}
