@@ -19,6 +19,7 @@ from pacs_operator.reconcile import (
     agents,
     conformance,
     deletion,
+    evidence,
     observe,
     peers,
     provision,
@@ -216,8 +217,9 @@ def _forget(run: Pass, gone: Manifest) -> None:
 
 
 def _record(run: Pass, error: PacsError) -> None:
-    """Say what stopped the pass; what was known before stays, since what runs keeps running."""
+    """Say what stopped the pass; what was known before stays while its evidence is fresh: what runs keeps running."""
     run.status = run.observed
+    evidence.age(run)
     text = str(error)
     if error.retry:
         run.set(ConditionType.RECONCILING, "True", error.reason, text)
@@ -234,6 +236,7 @@ def _suspended(run: Pass) -> Outcome:
         "and peers that are revoked or narrowed stay in force until it is false"
     )
     _try_to_type(run)
+    evidence.age(run)
     revocation.report_suspended(run)
     run.set(ConditionType.RECONCILING, "False", "Suspended", text)
     run.set(ConditionType.STALLED, "False", "Suspended", text)

@@ -4,9 +4,7 @@ import json
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pacs_operator.domain import rotation
 from pacs_operator.domain.agentconfig import PeerActivity
-from pacs_operator.domain.checks import NETWORK_CHECKS
 from pacs_operator.domain.conditions import ConditionType, merge
 from pacs_operator.domain.names import Component, Port, Zone, namespace_of, service_dns
 from pacs_operator.domain.status import (
@@ -14,7 +12,6 @@ from pacs_operator.domain.status import (
     MAX_LISTED_PEERS,
     MAX_PEER_MESSAGE,
     ArchiveStatus,
-    ConformanceStatus,
     Effective,
     Endpoints,
     PeersStatus,
@@ -24,14 +21,13 @@ from pacs_operator.domain.status import (
 from pacs_operator.kube.events import Notice, post
 from pacs_operator.kube.inventory import ARCHIVE, SERVICE, STATEFUL_SET
 from pacs_operator.kube.port import Manifest, metadata
-from pacs_operator.reconcile.agents import activity, answers, certificates, crl_ends, end_of, unconfirmed
-from pacs_operator.reconcile.conformance import freshness, parse_time
+from pacs_operator.reconcile import evidence
+from pacs_operator.reconcile.agents import activity, answers, certificates, unconfirmed
+from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
-from pacs_operator.reconcile.workloads import running_hash, settled
+from pacs_operator.reconcile.workloads import settled
 
 COARSE = timedelta(minutes=15)
-#: A leaf this close to its end should long have been renewed (agents renew at two thirds of its life).
-RENEWAL_OVERDUE = timedelta(hours=24)
 
 _ANNOUNCED = (
     ConditionType.READY,
@@ -81,10 +77,10 @@ def fill(run: Pass) -> None:
         }
     )
     _database(run)
-    _certificates(run)
+    evidence.certificates(run)
     _peers_condition(run)
-    _conformance(run)
-    _isolation(run)
+    evidence.conformance(run)
+    evidence.isolation(run)
     _summary(run)
 
 
@@ -193,35 +189,6 @@ def _database(run: Pass) -> None:
         run.set(ConditionType.DATABASE_READY, "True", "Answering", "PostgreSQL answers its agent")
 
 
-def _certificates(run: Pass) -> None:
-    kind, known = ConditionType.CERTIFICATES_CURRENT, run.status.certificates
-    missing = [
-        component.value
-        for component in (Component.GATE, Component.ORTHANC, Component.POSTGRES)
-        if not any(entry.component is component for entry in known)
-    ]
-    ends = {f"{entry.component.value}/{entry.name}": parse_time(end_of(entry)) for entry in known}
-    expired = sorted(name for name, end in ends.items() if end <= run.now)
-    late = sorted(name for name, end in ends.items() if end - run.now < RENEWAL_OVERDUE)
-    crl, restart = crl_ends(run), rotation.pending(known)
-    if expired:
-        run.set(kind, "False", "Expired", f"Expired: {', '.join(expired)}; look at the agents' logs and at Vault")
-    elif crl is not None and crl <= run.now:
-        run.set(kind, "False", "RevocationListExpired", f"A revocation list in use ended at {crl.isoformat()}")
-    elif restart is not None and restart.broken(run.now):
-        text = f"Orthanc presents its old certificate, which ends {restart.ends:%Y-%m-%d}; the operator's own restart"
-        text += f" when {rotation.RESTART_WITHIN.days} days were left did not come about"
-        run.set(kind, "False", "ServedNotRenewed", f"{text}: look at its agent, or kubectl rollout restart")
-    elif late:
-        run.set(kind, "False", "RenewalOverdue", f"Ends within a day: {', '.join(late)}; is Vault reachable for pods?")
-    elif missing:
-        why = next((f": {error}" for error in run.memory.agent_errors.values()), "")
-        run.set(kind, "Unknown", "NotObserved", f"No agent answered for {', '.join(missing)}{why}")
-    else:
-        first = min(ends, key=lambda name: ends[name])
-        run.set(kind, "True", "Current", f"{len(ends)} certificates; the next to end is {first}")
-
-
 def _peers_condition(run: Pass) -> None:
     kind = ConditionType.PEERS_ACCEPTED
     refused = [decision for decision in run.decisions if not decision.accepted]
@@ -235,52 +202,6 @@ def _peers_condition(run: Pass) -> None:
         run.set(kind, "Unknown", "Applying", f"{accepted} accepted; gate or Orthanc still apply the list")
     else:
         run.set(kind, "True", "Applied", f"{accepted} accepted; live in gate and Orthanc")
-
-
-def _conformance(run: Pass) -> None:
-    kind, last = ConditionType.CONFORMANCE_PASSED, run.status.conformance
-    if run.archive is None or last is None:
-        why = ("Running", "The first run is under way") if run.running else ("NotProbed", "No run has ended yet")
-        run.set(kind, "Unknown", *why)
-        return
-    age = run.now - parse_time(last.time)
-    if not _attacked_this(run, last):
-        run.set(kind, "Unknown", "NotProbed", f"Run {last.run} attacked an earlier configuration")
-    elif last.outcome == "Failed":
-        failed = [check.check for check in last.checks if check.outcome == "Failed"]
-        run.set(kind, "False", "ChecksFailed", f"Run {last.run}: {', '.join(failed[:12])}")
-    elif last.outcome == "NotRun":
-        text = f"Run {last.run} could not prove anything; see job conformance-{last.run} in {run.name}-ops"
-        run.set(kind, "Unknown", "NotRun", text)
-    elif age > freshness(run.archive.spec.conformance, run.now):
-        run.set(kind, "Unknown", "Stale", f"Run {last.run} of {last.time} is too old to prove anything")
-    else:
-        run.set(kind, "True", "Passed", f"Run {last.run}: {len(last.checks)} checks passed")
-
-
-def _attacked_this(run: Pass, last: ConformanceStatus) -> bool:
-    return last.config_hash == running_hash(run)
-
-
-def _isolation(run: Pass) -> None:
-    kind, last = ConditionType.NETWORK_ISOLATED, run.status.conformance
-    checks = {check.check: check for check in (last.checks if last else []) if check.check in set(NETWORK_CHECKS)}
-    if run.foreign_policies:
-        shown = ", ".join(run.foreign_policies[:5])
-        run.set(kind, "False", "ForeignPolicy", f"Policies that are not ours add to what ours allow: {shown}")
-    elif any(check.outcome == "Failed" for check in checks.values()):
-        failed = sorted(name for name, check in checks.items() if check.outcome == "Failed")
-        run.set(kind, "False", "Reachable", f"Reached from the wrong zone: {', '.join(failed)}")
-    elif last is None or run.archive is None or not _attacked_this(run, last):
-        run.set(kind, "Unknown", "NotProbed", "No run has attacked this configuration yet")
-    elif run.now - parse_time(last.time) > freshness(run.archive.spec.conformance, run.now):
-        run.set(kind, "Unknown", "Stale", f"Last attacked at {last.time}")
-    elif checks.keys() != {check.value for check in NETWORK_CHECKS} or any(
-        check.outcome != "Passed" for check in checks.values()
-    ):
-        run.set(kind, "Unknown", "NotProbed", f"Run {last.run} could not attack every path")
-    else:
-        run.set(kind, "True", "Probed", f"Attacked at {last.time}: {', '.join(sorted(checks))} dropped, twins served")
 
 
 def _summary(run: Pass) -> None:

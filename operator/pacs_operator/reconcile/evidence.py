@@ -1,0 +1,191 @@
+"""Evidence, which has an age: lives of certificates, runs that attacked what runs.
+
+A full pass judges it together with what it sees. A pass that is stopped sees nothing, and time goes on: what nobody
+can prove any more may not stand there as True.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Literal
+
+from pacs_operator.domain import rotation
+from pacs_operator.domain.archive import Conformance
+from pacs_operator.domain.checks import NETWORK_CHECKS
+from pacs_operator.domain.conditions import ConditionType
+from pacs_operator.domain.errors import PacsError
+from pacs_operator.domain.names import Component
+from pacs_operator.domain.status import CertificateStatus, ConformanceStatus
+from pacs_operator.reconcile.agents import crl_ends, end_of
+from pacs_operator.reconcile.conformance import check_schedule, freshness, parse_time
+from pacs_operator.reconcile.context import Pass
+from pacs_operator.reconcile.workloads import running_hash
+
+#: A leaf this close to its end should long have been renewed (agents renew at two thirds of its life).
+RENEWAL_OVERDUE = timedelta(hours=24)
+_SHOWN = 8
+
+#: Status, reason and message of a condition.
+Verdict = tuple[Literal["True", "False", "Unknown"], str, str]
+
+#: What a stopped pass may itself have set, so that it looks again.
+_AGED = ("NotObserved", "Stale", "ServedNotRenewed")
+
+
+def certificates(run: Pass) -> None:
+    """Set CertificatesCurrent from what the agents told, now or last."""
+    kind, known = ConditionType.CERTIFICATES_CURRENT, run.status.certificates
+    missing = [
+        component.value
+        for component in (Component.GATE, Component.ORTHANC, Component.POSTGRES)
+        if not any(entry.component is component for entry in known)
+    ]
+    ends = _ends(known)
+    expired = sorted(name for name, end in ends.items() if end <= run.now)
+    late = sorted(name for name, end in ends.items() if end - run.now < RENEWAL_OVERDUE)
+    crl, restart = crl_ends(run), rotation.pending(known)
+    if expired:
+        run.set(kind, "False", "Expired", f"Expired: {', '.join(expired)}; look at the agents' logs and at Vault")
+    elif crl is not None and crl <= run.now:
+        run.set(kind, "False", "RevocationListExpired", f"A revocation list in use ended at {crl.isoformat()}")
+    elif restart is not None and restart.broken(run.now):
+        run.set(kind, *_not_restarted(restart, run.now))
+    elif late:
+        run.set(kind, "False", "RenewalOverdue", f"Ends within a day: {', '.join(late)}; is Vault reachable for pods?")
+    elif missing:
+        why = next((f": {error}" for error in run.memory.agent_errors.values()), "")
+        run.set(kind, "Unknown", "NotObserved", f"No agent answered for {', '.join(missing)}{why}")
+    else:
+        first = min(ends, key=lambda name: ends[name])
+        run.set(kind, "True", "Current", f"{len(ends)} certificates; the next to end is {first}")
+
+
+def conformance(run: Pass) -> None:
+    """Set ConformancePassed: the last run attacked what runs, held, and is not too old."""
+    kind, last = ConditionType.CONFORMANCE_PASSED, run.status.conformance
+    if run.archive is None or last is None:
+        why = ("Running", "The first run is under way") if run.running else ("NotProbed", "No run has ended yet")
+        run.set(kind, "Unknown", *why)
+        return
+    if not _attacked_this(run, last):
+        run.set(kind, "Unknown", "NotProbed", f"Run {last.run} attacked an earlier configuration")
+    elif last.outcome == "Failed":
+        failed = [check.check for check in last.checks if check.outcome == "Failed"]
+        run.set(kind, "False", "ChecksFailed", f"Run {last.run}: {', '.join(failed[:12])}")
+    elif last.outcome == "NotRun":
+        text = f"Run {last.run} could not prove anything; see job conformance-{last.run} in {run.name}-ops"
+        run.set(kind, "Unknown", "NotRun", text)
+    elif _too_old(last, run.archive.spec.conformance, run.now):
+        run.set(kind, *_stale(last))
+    else:
+        run.set(kind, "True", "Passed", f"Run {last.run}: {len(last.checks)} checks passed")
+
+
+def _too_old(last: ConformanceStatus, schedule: Conformance, now: datetime) -> bool:
+    return now - parse_time(last.time) > freshness(schedule, now)
+
+
+def _stale(last: ConformanceStatus) -> Verdict:
+    return "Unknown", "Stale", f"Run {last.run} of {last.time} is too old to prove anything"
+
+
+def _attacked_this(run: Pass, last: ConformanceStatus) -> bool:
+    return last.config_hash == running_hash(run)
+
+
+def isolation(run: Pass) -> None:
+    """Set NetworkIsolated: no foreign policy, and the last run's attacks on closed paths were dropped."""
+    kind, last = ConditionType.NETWORK_ISOLATED, run.status.conformance
+    checks = {check.check: check for check in (last.checks if last else []) if check.check in set(NETWORK_CHECKS)}
+    if run.foreign_policies:
+        shown = ", ".join(run.foreign_policies[:5])
+        run.set(kind, "False", "ForeignPolicy", f"Policies that are not ours add to what ours allow: {shown}")
+    elif any(check.outcome == "Failed" for check in checks.values()):
+        failed = sorted(name for name, check in checks.items() if check.outcome == "Failed")
+        run.set(kind, "False", "Reachable", f"Reached from the wrong zone: {', '.join(failed)}")
+    elif last is None or run.archive is None or not _attacked_this(run, last):
+        run.set(kind, "Unknown", "NotProbed", "No run has attacked this configuration yet")
+    elif _too_old(last, run.archive.spec.conformance, run.now):
+        run.set(kind, *_stale(last))
+    elif checks.keys() != {check.value for check in NETWORK_CHECKS} or any(
+        check.outcome != "Passed" for check in checks.values()
+    ):
+        run.set(kind, "Unknown", "NotProbed", f"Run {last.run} could not attack every path")
+    else:
+        run.set(kind, "True", "Probed", f"Attacked at {last.time}: {', '.join(sorted(checks))} dropped, twins served")
+
+
+def age(run: Pass) -> None:
+    """Take back what was True and is no longer shown, from what the status last knew and the time.
+
+    For passes that a stall or a suspension has stopped. What was False stays so: not looking makes nothing better.
+
+    Parameters
+    ----------
+    run
+        The stopped pass; takes the conditions that changed.
+    """
+    before = {condition.type: condition for condition in run.observed.conditions}
+    looks: dict[ConditionType, Callable[[Pass], Verdict | None]] = {
+        ConditionType.CERTIFICATES_CURRENT: _aged_certificates,
+        ConditionType.CONFORMANCE_PASSED: _aged_run,
+        ConditionType.NETWORK_ISOLATED: _aged_run,
+    }
+    for kind, look in looks.items():
+        known = before.get(kind)
+        if known is None or (known.status != "True" and known.reason not in _AGED):
+            continue
+        verdict = look(run)
+        if verdict is not None:
+            run.set(kind, *verdict)
+    lost, ready = run.conditions.get(ConditionType.CERTIFICATES_CURRENT), before.get(ConditionType.READY)
+    if lost is not None and ready is not None and ready.status == "True":
+        run.set(ConditionType.READY, lost.status, lost.reason, f"{lost.type.value}: {lost.message}")
+
+
+def _aged_certificates(run: Pass) -> Verdict | None:
+    known = run.observed.certificates
+    restart = rotation.pending(known)
+    if restart is not None and restart.broken(run.now):
+        return _not_restarted(restart, run.now)
+    near = sorted(name for name, end in _ends(known).items() if end - run.now < RENEWAL_OVERDUE)
+    if not near:
+        return None
+    # Agents renew without the operator, so an end that it last heard of is no proof of an expired certificate.
+    names = ", ".join(near[:_SHOWN])
+    text = f"By what was last known these have ended or end within a day: {names}; no agent was asked since"
+    return "Unknown", "NotObserved", text
+
+
+def _aged_run(run: Pass) -> Verdict | None:
+    last, now = run.observed.conformance, run.now
+    if last is None:
+        return None
+    try:
+        old = _too_old(last, _schedule_in_force(run), now)
+    except (PacsError, ValueError, LookupError):
+        old = _too_old(last, Conformance(), now)
+    return _stale(last) if old else None
+
+
+def _schedule_in_force(run: Pass) -> Conformance:
+    """Return the schedule that the last full pass worked by: today's spec may be what nobody can honour."""
+    effective = run.observed.effective
+    if effective is None:
+        return Conformance()
+    schedule = Conformance(schedule=effective.conformance_schedule, time_zone=effective.conformance_time_zone)
+    check_schedule(schedule)
+    return schedule
+
+
+def _ends(known: Iterable[CertificateStatus]) -> dict[str, datetime]:
+    return {f"{entry.component.value}/{entry.name}": parse_time(end_of(entry)) for entry in known}
+
+
+def _not_restarted(restart: rotation.Rotation, now: datetime) -> Verdict:
+    text = (
+        f"Orthanc presents its old certificate, which ends {restart.ends:%Y-%m-%d}; the operator's own restart "
+        f"when {rotation.RESTART_WITHIN.days} days were left did not come about"
+    )
+    if restart.ends <= now:
+        return "False", "Expired", text
+    return "False", "ServedNotRenewed", f"{text}: look at its agent, or kubectl rollout restart"
