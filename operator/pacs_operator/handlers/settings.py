@@ -107,7 +107,7 @@ def _vaults(text: str) -> frozenset[str]:
 
 def _file(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="ascii")
+        return Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(
             f"PACS_VAULT_CA_FILE: {path} cannot be read: {type(error).__name__}",

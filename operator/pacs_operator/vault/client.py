@@ -32,6 +32,7 @@ from pacs_operator.vault.port import Changes, ClientCredentials
 from pacs_operator.vault.session import Login, VaultSession, memory_file
 
 RENEW_AT = 2 / 3
+MAX_COMMON_NAME = 64  # RFC 5280 appendix A.1, ub-common-name-length
 NO_MOUNT = "No secret engine mount at"
 
 
@@ -218,15 +219,22 @@ class VaultClient:
         return Changes(deleted=tuple(deleted))
 
     def _sign_status(self, lineage_id: str) -> ClientCredentials:
+        dns_name = self._site.operator.status_dns
+        if len(dns_name) > MAX_COMMON_NAME:
+            longest = MAX_COMMON_NAME - len(dns_name) + len(self._site.operator.namespace)
+            raise VaultMisconfiguredError(
+                f"{dns_name} has {len(dns_name)} characters; a certificate's common name takes {MAX_COMMON_NAME}",
+                action=f"install the operator in a namespace whose name has at most {longest} characters",
+            )
         key = ec.generate_private_key(ec.SECP256R1())
         leaf = Leaf(
             name="status",
             ca=CaName.CONTROL,
             role=self._site.operator.status_role,
-            dns_names=[self._site.operator.status_dns],
+            dns_names=[dns_name],
             ttl_seconds=STATUS_LIFE_SECONDS,
         )
-        chain = sign(self._session, leaf, lineage_id, _request(key, self._site.operator.status_dns))
+        chain = sign(self._session, leaf, lineage_id, _request(key, dns_name))
         return ClientCredentials(
             chain_pem=chain,
             key_pem=_pem(key),

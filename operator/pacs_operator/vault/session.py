@@ -14,6 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from hvac import exceptions as hvac_errors  # type: ignore[import-untyped]
 from hvac.adapters import RawAdapter  # type: ignore[import-untyped]
 
@@ -181,8 +183,11 @@ class VaultSession:
             raise self._refused_login(jwt, ", ".join(error.errors or ())) from error
         if answer is None:
             raise _no_auth(self._login)
-        auth = answer.json()["auth"]
-        return str(auth["client_token"]), float(auth["lease_duration"])
+        auth = _document(answer).get("auth")
+        try:
+            return str(auth["client_token"]), float(auth["lease_duration"])  # type: ignore[index]
+        except (KeyError, TypeError, ValueError):
+            raise _not_understood("a login's answer holds no token") from None
 
     def _refused_login(self, jwt: str, said: str) -> VaultError:
         expiry = _expiry(jwt)
@@ -261,8 +266,26 @@ def _no_auth(login: Login) -> VaultError:
 def _data(answer: requests.Response) -> Json:
     if not answer.content:
         return {}
-    data = answer.json().get("data")
+    data = _document(answer).get("data")
     return data if isinstance(data, dict) else {}
+
+
+def _document(answer: requests.Response) -> Json:
+    try:
+        document = answer.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise _not_understood("an answer is no JSON object")
+    return document
+
+
+def _not_understood(what: str) -> VaultError:
+    """Name what is wrong with an answer, never what is in it: it may hold a token."""
+    return errors.VaultFailedError(
+        f"Vault was not understood: {what}",
+        action="check that the address is Vault's or OpenBao's own and that no proxy or login page answers for it",
+    )
 
 
 def _read_token(path: Path) -> str:
@@ -292,10 +315,24 @@ def _expiry(jwt: str) -> float | None:
 
 
 def memory_file(pem: str) -> Path:
-    """Return a path under which this process can read a text that never reaches a disk.
+    """Return a path under which this process can read the certificates of a text; they never reach a disk.
 
     The TLS library takes authorities from files only for its own trust, and the container's root is read-only.
+
+    Raises
+    ------
+    VaultUntrustedError
+        No certificate is in it.
     """
+    try:
+        # Comments around the certificates, in whatever script, and blocks of other kinds are left out.
+        found = x509.load_pem_x509_certificates(pem.encode("utf-8"))
+    except ValueError as error:
+        raise errors.VaultUntrustedError(
+            f"the authorities given for Vault hold no readable certificate (PEM, {len(pem)} characters)",
+            action="put the PEM of the authority that signed Vault's server certificate into spec.vault.caPem, "
+            "or for the operator's own Vault into vault.caPem of the chart",
+        ) from error
     descriptor = os.memfd_create("vault-ca", os.MFD_CLOEXEC)
-    os.write(descriptor, pem.encode("ascii"))
+    os.write(descriptor, b"".join(certificate.public_bytes(Encoding.PEM) for certificate in found))
     return Path(f"/proc/self/fd/{descriptor}")
