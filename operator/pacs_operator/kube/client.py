@@ -5,7 +5,7 @@ import json
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import urllib3.exceptions
 from kubernetes import client, config, dynamic
@@ -128,7 +128,6 @@ class KubeClient:
             response = self._dynamic.request(
                 method, path, serialize=False, _request_timeout=(CONNECT_SECONDS, READ_SECONDS), **params
             )
-            return cast("Manifest", json.loads(response.data))
         except ApiException as error:
             raise translate(error.status, error.body, f"{method.upper()} {path}") from None
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, ssl.SSLError, OSError) as error:
@@ -136,3 +135,17 @@ class KubeClient:
                 f"{method.upper()} {path}: {type(error).__name__}",
                 action="check that the Kubernetes API can be reached from the operator's pod",
             ) from None
+        return _object(response.data, f"{method.upper()} {path}")
+
+
+def _object(body: str | bytes, what: str) -> Manifest:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ApiUnreachableError(
+            f"{what}: the answer is no JSON object",
+            action="check that no proxy or login page answers in place of the Kubernetes API",
+        )
+    return found

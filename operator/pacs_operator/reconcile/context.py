@@ -64,6 +64,7 @@ class Memory:
     """
 
     applier: Applier
+    vault: tuple[VaultSettings, str] | None = None  # of which Vault and lineage the next three speak
     vault_checked: datetime | None = None
     roles_checked: datetime | None = None
     peer_roles: dict[str, str] = field(default_factory=dict)
@@ -71,6 +72,7 @@ class Memory:
         default_factory=dict
     )  # by peer: what Vault's rules refused
     presented_at: dict[str, datetime] = field(default_factory=dict)  # by peer: when its notAfter last changed in status
+    fences: list[Manifest] = field(default_factory=list)  # network policies of the last rendering that was applied
     agents_asked: datetime | None = None
     agents: dict[str, tuple[Component, AgentStatus]] = field(default_factory=dict)  # by pod uid
     agent_errors: dict[str, PacsError] = field(default_factory=dict)

@@ -24,6 +24,11 @@ def provision(run: Pass) -> None:
     if run.archive is None or run.lineage is None:
         return
     memory = run.memory
+    if memory.vault != (run.vault_settings, run.lineage):
+        # What was found in another Vault, or for another lineage of that name, says nothing of this one.
+        memory.vault = run.vault_settings, run.lineage
+        memory.vault_checked = memory.roles_checked = None
+        memory.peer_roles = {}
     if memory.vault_checked and run.now - memory.vault_checked < CHECK_AGAIN:
         run.set(ConditionType.VAULT_READY, "True", "Provisioned", _text(run))
         return
