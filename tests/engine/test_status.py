@@ -169,7 +169,7 @@ def test_a_status_with_the_most_peers_and_the_longest_names_stays_small(refused:
     for number in range(MAX_PEERS + 1):
         name = f"{number:03d}" + "x" * 250
         dns = f"{number:03d}." + ".".join(["y" * 60] * 4)
-        more = {"rights": ["Fly"]} if refused else {}
+        more: dict[str, Any] = {"rights": ["Fly"]} if refused else {}
         world.api.put(peer_manifest(name, aeTitles=[f"AE{number:03d}"], certificate={"dnsName": dns}, **more))
     world.settle()
     status = world.archive["status"]

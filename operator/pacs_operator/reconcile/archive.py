@@ -20,6 +20,7 @@ from pacs_operator.reconcile import (
     conformance,
     deletion,
     evidence,
+    fences,
     observe,
     peers,
     provision,
@@ -193,6 +194,7 @@ def _stages(run: Pass) -> None:
     workloads.check_volumes(run)
     provision.provision(run)
     provision.provision_peers(run)
+    fences.remember(run)
     workloads.apply_all(run)
     peers.tell_pods(run)
     conformance.step(run)

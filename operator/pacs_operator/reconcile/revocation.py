@@ -18,13 +18,13 @@ from pacs_operator.domain.archive import Archive, ArchiveSpec, Dicom, LabelSelec
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import NotFoundError, PacsError
 from pacs_operator.domain.gatepeers import PEERS_FILE, LivePeer, LivePeers
-from pacs_operator.domain.names import ZONE_OF, Component, namespace_of
+from pacs_operator.domain.names import ZONE_OF, Component, Zone, namespace_of
 from pacs_operator.domain.narrowing import common_networks, narrowed
 from pacs_operator.domain.peer import Right
 from pacs_operator.domain.probepeers import CONFORMANCE_PEER_ID, STORE_ONLY_PEER_ID, probe_peers
 from pacs_operator.kube.inventory import CONFIG_MAP, NAMESPACE, POD, POLICY
 from pacs_operator.kube.port import Manifest, labels_of, metadata
-from pacs_operator.reconcile import peers, status, zones
+from pacs_operator.reconcile import fences, peers, status, zones
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.render.manifests import document
 from pacs_operator.render.pods import PEERS_CONFIG_MAP
@@ -61,7 +61,7 @@ class Cut:
 
 
 def enforce(run: Pass, error: PacsError) -> None:
-    """Take from gate and Orthanc what the peers' resources no longer say; add nothing.
+    """Take from gate and Orthanc what the peers' resources no longer say, put fences back; add nothing.
 
     Parameters
     ----------
@@ -75,8 +75,9 @@ def enforce(run: Pass, error: PacsError) -> None:
     PacsError
         Something could not be taken away; everything else was.
     """
+    failures = fences.restore(run, [zone for zone in Zone if _ours(run, namespace_of(run.name, zone))])
     cut = survey(run)
-    failures = [failure for act in (_cut_lists, _cut_sources) for failure in act(run, cut)]
+    failures += [failure for act in (_cut_lists, _cut_sources) for failure in act(run, cut)]
     if not error.retry and cut.provisioned:
         _show(run, cut, error)
     if failures:
@@ -202,7 +203,7 @@ def _cut_sources(run: Pass, cut: Cut) -> list[PacsError]:
     if Component.GATE not in cut.lists:
         return []
     namespace = namespace_of(run.name, ZONE_OF[Component.GATE])
-    name = f"{Component.GATE.value}-ingress"
+    name = fences.GATE_INGRESS
     try:
         live = run.ports.kube.get(POLICY, name, namespace)
         if live is None:

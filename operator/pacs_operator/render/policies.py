@@ -8,6 +8,7 @@ from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import ANNOTATION_REASON, ZONE_OF, Component, Zone, namespace_of
 from pacs_operator.render.manifests import Manifest, namespaced, selector
 
+DEFAULT_DENY = "default-deny"
 # Set by the API server itself and immutable; our own zone labels could be put on a foreign namespace.
 _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 
@@ -22,14 +23,29 @@ def render(desired: Desired) -> list[Manifest]:
 
 
 def _default_deny(desired: Desired, zone: Zone) -> Manifest:
+    head = namespaced(desired, "NetworkPolicy", DEFAULT_DENY, zone)["metadata"]
+    return default_deny(head["namespace"], head["labels"])
+
+
+def default_deny(namespace: str, labels: dict[str, str]) -> Manifest:
+    """Return the policy that closes a zone both ways; it needs nothing of a spec.
+
+    Parameters
+    ----------
+    namespace
+        The zone's.
+    labels
+        Whose it is.
+    """
     return {
-        **namespaced(
-            desired,
-            "NetworkPolicy",
-            "default-deny",
-            zone,
-            {ANNOTATION_REASON: "What has no row in the connection table is denied, both ways"},
-        ),
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {
+            "name": DEFAULT_DENY,
+            "namespace": namespace,
+            "labels": labels,
+            "annotations": {ANNOTATION_REASON: "What has no row in the connection table is denied, both ways"},
+        },
         "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
     }
 
