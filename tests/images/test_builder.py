@@ -32,6 +32,19 @@ def install(folder: Path, line: str, **environment: str) -> subprocess.Completed
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_builder_of_ones_own_gets_the_same_suite(name: str) -> None:
+    text = (REPOSITORY / "images" / name / "Containerfile").read_text()
+    assert f"ARG BASE=docker.io/library/debian:{RECIPES[name].suite}-slim\n" in text
+    readme = (REPOSITORY / "README.md").read_text()
+    assert f"`{name}`" in readme
+    # What the Containerfile copies from the context is what .dockerignore lets into it.
+    let_in = [line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    copied = [line.split()[1:-1] for line in text.splitlines() if line.startswith("COPY ") and "--from" not in line]
+    assert copied
+    assert all(source.split("/")[0] in let_in for sources in copied for source in sources)
+
+
 @pytest.mark.parametrize("line", ["haproxy>=3.0.11-1", "haproxy=3.0.11-1+deb13u5"])
 def test_a_pin_that_is_met_installs_exactly_what_was_judged(tmp_path: Path, line: str) -> None:
     done = install(tmp_path, line)

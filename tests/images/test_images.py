@@ -13,12 +13,15 @@ from typing import Any
 
 import pytest
 
+from pacs_operator.render import render_archive
+from tests.render.archives import containers, desired, pod_templates
+
 from .conftest import REPOSITORY, Image
 
 UIDS = {"operator": 10000, "archive": 10001, "gate": 10002, "database": 10003, "tools": 10000}
 PROGRAMS = {
     "archive": (["/usr/sbin/Orthanc", "--version"], r"Orthanc (\d+)\.(\d+)\.\d+", (1, 13)),
-    "gate": (["/usr/sbin/haproxy", "-v"], r"HAProxy version (\d+)\.(\d+)", (3, 0)),
+    "gate": (["/usr/sbin/haproxy", "-v"], r"HAProxy version (\d+)\.(\d+)\.(\d+)", (3, 2, 26)),
     "database": (["/usr/lib/postgresql/17/bin/postgres", "--version"], r"PostgreSQL\) (\d+)\.(\d+)", (17, 0)),
     "operator": (["/opt/pacs/bin/python", "--version"], r"Python (\d+)\.(\d+)", (3, 13)),
     "tools": (["/opt/pacs/bin/python", "--version"], r"Python (\d+)\.(\d+)", (3, 13)),
@@ -52,7 +55,7 @@ def test_program_runs_unprivileged_on_a_read_only_root(image: Callable[[str], Im
     done = image(name).run(*command)
     found = re.search(pattern, done.stdout + done.stderr)
     assert found, done.stderr
-    assert (int(found[1]), int(found[2])) >= floor
+    assert tuple(map(int, found.groups())) >= floor
 
 
 def test_the_sandbox_is_as_strict_as_a_restricted_pod(image: Callable[[str], Image]) -> None:
@@ -69,6 +72,22 @@ def test_entry_point_is_a_program_not_a_shell(image: Callable[[str], Image], nam
     program = image(name).root / image(name).command[0].lstrip("/")
     first = program.read_bytes()[:64].splitlines()[0]
     assert first.startswith((b"\x7fELF", b"#!/opt/pacs/bin/python"))
+
+
+def test_no_pod_runs_a_shell_but_to_prepare_the_database(image: Callable[[str], Image]) -> None:
+    """By the first bytes of what each container of the rendered pods starts."""
+    shells = set()
+    started = 0
+    for _, template in pod_templates(render_archive(desired(run="r1"))):
+        for container in containers(template):
+            one = image(container["image"].rpartition("/")[2].partition("@")[0])
+            program = (container.get("command") or one.command)[0]
+            first = (one.root / program.lstrip("/")).read_bytes()[:64].splitlines()[0]
+            started += 1
+            if not first.startswith((b"\x7fELF", b"#!/opt/pacs/bin/python")):
+                shells.add((one.name, program, first))
+    assert started >= 8
+    assert shells == {("database", "/opt/pacs/bin/database-init", b"#!/bin/sh")}
 
 
 @EVERY

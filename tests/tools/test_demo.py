@@ -25,7 +25,7 @@ RECORDER = '#!/bin/bash\necho "${0##*/} $*" >>"$RECORD"\n'
 VARIABLES = {
     "PACS_REGISTRY": "registry.example/pacs",
     "BAO_ADDR": "https://192.0.2.10:8200",
-    "BAO_TOKEN": "token",
+    "BAO_TOKEN": ROOT.name,
     "PACS_VAULT_CIDRS": "192.0.2.10/32",
     "PACS_API_CIDRS": "192.0.2.20/32",
     "PACS_GATE_ADDRESS": "192.0.2.40",
