@@ -117,3 +117,29 @@ def test_the_longest_answer_that_counts_fits_into_the_status(world: World):
         assert len(entry["serial"]) <= 64
         assert len(entry["servedSerial"]) <= 64
         assert len(entry["name"]) <= 32
+
+
+def test_what_agents_say_is_wrong_stands_where_people_look(world: World):
+    problems = {"leaf/server-ec": "VaultSealed", "age/crl/peers": "CrlPastHalfLife", "peers": "InvalidPeers"}
+    honest = world.agents.status
+    twist(world, lambda told: told.model_copy(update={"problems": problems}))
+    passes(world)
+    certificates, peers = world.condition("CertificatesCurrent"), world.condition("PeersAccepted")
+    assert (certificates["status"], peers["status"]) == ("True", "True")
+    agents = ("gate", "orthanc", "postgres")
+    said = ", ".join(f"{one} {reason}" for one in agents for reason in ("CrlPastHalfLife", "VaultSealed"))
+    assert certificates["message"].endswith(f"; agents report: {said}")
+    assert peers["message"].endswith(f"; agents report: {', '.join(f'{one} InvalidPeers' for one in agents)}")
+    writes = len(world.log.entries)
+    passes(world)
+    assert world.log.entries[writes:] == [], "said once"
+    world.agents.status = honest
+    passes(world)
+    assert "agents report" not in repr(world.archive["status"])
+
+
+def test_reasons_without_number_do_not_swell_a_message(world: World):
+    many = {f"leaf/{number}": "R" * 60 + f"{number:02}" for number in range(64)}
+    twist(world, lambda told: told.model_copy(update={"problems": many}))
+    passes(world)
+    assert len(world.condition("CertificatesCurrent")["message"]) < 600

@@ -17,6 +17,8 @@ from pacs_operator.reconcile.context import Pass
 
 ASK_AGAIN = timedelta(seconds=30)
 CLOCK_SKEW = timedelta(minutes=5)  # between the nodes' clocks and ours
+MAX_REPORTED = 6
+_ABOUT_CERTIFICATES = ("age/", "certificates", "leaf/", "served/", "trust/")
 SERVING = (Component.GATE, Component.ORTHANC, Component.POSTGRES)
 
 
@@ -107,6 +109,25 @@ def certificates(run: Pass) -> list[CertificateStatus]:
         if known.component not in answered and (known.component, known.name) in given:
             found[known.component, known.name] = known
     return [found[key] for key in sorted(found)]
+
+
+def reported(run: Pass, *, certificates: bool) -> str:
+    """Return the reasons of what agents say is wrong, to follow a condition's message; empty when nothing is.
+
+    Parameters
+    ----------
+    run
+        The pass.
+    certificates
+        Whether about certificates, authorities and revocation lists, or about the rest: peers and the neighbour.
+    """
+    found = {
+        f"{component.value} {reason}"
+        for component, status in run.memory.agents.values()
+        for subject, reason in status.problems.items()
+        if subject.startswith(_ABOUT_CERTIFICATES) is certificates
+    }
+    return f"; agents report: {', '.join(sorted(found)[:MAX_REPORTED])}" if found else ""
 
 
 def rotation_of(run: Pass) -> Rotation | None:

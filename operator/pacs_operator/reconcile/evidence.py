@@ -15,7 +15,7 @@ from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import PacsError
 from pacs_operator.domain.names import Component
 from pacs_operator.domain.status import CertificateStatus, ConformanceStatus
-from pacs_operator.reconcile.agents import crl_ends, end_of
+from pacs_operator.reconcile.agents import crl_ends, end_of, reported
 from pacs_operator.reconcile.conformance import check_schedule, freshness, parse_time
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.workloads import running_hash
@@ -32,8 +32,13 @@ _AGED = ("NotObserved", "Stale", "ServedNotRenewed")
 
 
 def certificates(run: Pass) -> None:
-    """Set CertificatesCurrent from what the agents told, now or last."""
-    kind, known = ConditionType.CERTIFICATES_CURRENT, run.status.certificates
+    """Set CertificatesCurrent from what the agents told, now or last, with what they themselves say is wrong."""
+    status, reason, text = _certificates(run)
+    run.set(ConditionType.CERTIFICATES_CURRENT, status, reason, text + reported(run, certificates=True))
+
+
+def _certificates(run: Pass) -> Verdict:
+    known = run.status.certificates
     missing = [
         component.value
         for component in (Component.GATE, Component.ORTHANC, Component.POSTGRES)
@@ -44,19 +49,18 @@ def certificates(run: Pass) -> None:
     late = sorted(name for name, end in ends.items() if end - run.now < RENEWAL_OVERDUE)
     crl, restart = crl_ends(run), rotation.pending(known)
     if expired:
-        run.set(kind, "False", "Expired", f"Expired: {', '.join(expired)}; look at the agents' logs and at Vault")
-    elif crl is not None and crl <= run.now:
-        run.set(kind, "False", "RevocationListExpired", f"A revocation list in use ended at {crl.isoformat()}")
-    elif restart is not None and restart.broken(run.now):
-        run.set(kind, *_not_restarted(restart, run.now))
-    elif late:
-        run.set(kind, "False", "RenewalOverdue", f"Ends within a day: {', '.join(late)}; is Vault reachable for pods?")
-    elif missing:
+        return "False", "Expired", f"Expired: {', '.join(expired)}; look at the agents' logs and at Vault"
+    if crl is not None and crl <= run.now:
+        return "False", "RevocationListExpired", f"A revocation list in use ended at {crl.isoformat()}"
+    if restart is not None and restart.broken(run.now):
+        return _not_restarted(restart, run.now)
+    if late:
+        return "False", "RenewalOverdue", f"Ends within a day: {', '.join(late)}; is Vault reachable for pods?"
+    if missing:
         why = next((f": {error}" for error in run.memory.agent_errors.values()), "")
-        run.set(kind, "Unknown", "NotObserved", f"No agent answered for {', '.join(missing)}{why}")
-    else:
-        first = min(ends, key=lambda name: ends[name])
-        run.set(kind, "True", "Current", f"{len(ends)} certificates; the next to end is {first}")
+        return "Unknown", "NotObserved", f"No agent answered for {', '.join(missing)}{why}"
+    first = min(ends, key=lambda name: ends[name])
+    return "True", "Current", f"{len(ends)} certificates; the next to end is {first}"
 
 
 def conformance(run: Pass) -> None:

@@ -22,12 +22,14 @@ from pacs_operator.kube.events import Notice, post
 from pacs_operator.kube.inventory import ARCHIVE, SERVICE, STATEFUL_SET
 from pacs_operator.kube.port import Manifest, metadata
 from pacs_operator.reconcile import evidence
-from pacs_operator.reconcile.agents import activity, answers, certificates, unconfirmed
+from pacs_operator.reconcile.agents import activity, answers, certificates, reported, unconfirmed
 from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
+from pacs_operator.reconcile.evidence import Verdict
 from pacs_operator.reconcile.workloads import settled
 
 COARSE = timedelta(minutes=15)
+_NAMED = 8  # peers that a condition names
 
 _ANNOUNCED = (
     ConditionType.READY,
@@ -190,18 +192,21 @@ def _database(run: Pass) -> None:
 
 
 def _peers_condition(run: Pass) -> None:
-    kind = ConditionType.PEERS_ACCEPTED
+    status, reason, text = _peers(run)
+    run.set(ConditionType.PEERS_ACCEPTED, status, reason, text + reported(run, certificates=False))
+
+
+def _peers(run: Pass) -> Verdict:
     refused = [decision for decision in run.decisions if not decision.accepted]
     accepted = len(run.decisions) - len(refused)
     if refused:
-        shown = ", ".join(f"{decision.claim.key} ({decision.reason})" for decision in refused[:8])
-        run.set(kind, "False", "PeersRefused", f"{accepted} accepted, {len(refused)} refused: {shown}")
-    elif not answers(run, Component.GATE) or not answers(run, Component.ORTHANC):
-        run.set(kind, "Unknown", "NotConfirmed", "Gate and Orthanc have not yet told which peers they serve")
-    elif unconfirmed(run):
-        run.set(kind, "Unknown", "Applying", f"{accepted} accepted; gate or Orthanc still apply the list")
-    else:
-        run.set(kind, "True", "Applied", f"{accepted} accepted; live in gate and Orthanc")
+        shown = ", ".join(f"{decision.claim.key} ({decision.reason})" for decision in refused[:_NAMED])
+        return "False", "PeersRefused", f"{accepted} accepted, {len(refused)} refused: {shown}"
+    if not answers(run, Component.GATE) or not answers(run, Component.ORTHANC):
+        return "Unknown", "NotConfirmed", "Gate and Orthanc have not yet told which peers they serve"
+    if unconfirmed(run):
+        return "Unknown", "Applying", f"{accepted} accepted; gate or Orthanc still apply the list"
+    return "True", "Applied", f"{accepted} accepted; live in gate and Orthanc"
 
 
 def _summary(run: Pass) -> None:
