@@ -35,11 +35,6 @@ def title_hex(title: str) -> str:
     return title.encode("ascii").hex().upper()
 
 
-def title_key(slot: str, title: str) -> str:
-    """Return the key under which a title of a slot's peer is held."""
-    return f"{slot}/{title_hex(title)}"
-
-
 def sources_value(cidrs: list[str]) -> str:
     """Return a peer's source networks as the gate compares them.
 

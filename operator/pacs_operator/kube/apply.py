@@ -127,9 +127,7 @@ class Applier:
 
 def _replacement(desired: Manifest, live: Manifest) -> Manifest:
     data, wanted = metadata(live), metadata(desired)
-    kept: Manifest = {
-        key: data[key] for key in ("name", "namespace", "uid", "resourceVersion", "finalizers") if key in data
-    }
+    kept: Manifest = {key: data[key] for key in _IDENTITY if key in data}
     kept["labels"] = {**(data.get("labels") or {}), **(wanted.get("labels") or {})}
     kept["annotations"] = {**(data.get("annotations") or {}), **(wanted.get("annotations") or {})}
     return {**desired, "metadata": kept}

@@ -13,7 +13,7 @@ from pydicom.uid import UID, ImplicitVRLittleEndian
 from pynetdicom import PYNETDICOM_IMPLEMENTATION_UID, build_context
 from pynetdicom.dimse_messages import C_ECHO_RQ, C_ECHO_RSP
 from pynetdicom.dimse_primitives import C_ECHO
-from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RJ, A_ASSOCIATE_RQ, A_RELEASE_RQ, P_DATA_TF
+from pynetdicom.pdu import A_ASSOCIATE_RJ, A_ASSOCIATE_RQ, A_RELEASE_RQ, P_DATA_TF
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
     A_RELEASE,
@@ -232,14 +232,6 @@ def _echo_status(pdu: bytes) -> int:
     message = C_ECHO_RSP()
     message.decode_msg(data.to_primitive())
     return int(message.command_set.Status)
-
-
-def abort_request() -> bytes:
-    """Return an A-ABORT of the service user."""
-    pdu = A_ABORT_RQ()
-    pdu.source = 0
-    pdu.reason_diagnostic = 0
-    return pdu.encode()
 
 
 def read_pdu(stream: socket.socket) -> bytes | None:

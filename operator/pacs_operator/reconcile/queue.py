@@ -100,7 +100,6 @@ class WorkQueue:
         self._changed = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._next_full = self._clock.now()
-        self.last_turn = self._clock.now()
 
     def mark(self, key: str) -> None:
         """Have a key looked at soon; while it is being looked at, once more afterwards."""
@@ -145,7 +144,7 @@ class WorkQueue:
 
     async def _turn(self) -> None:
         self._changed.clear()
-        self.last_turn = now = self._clock.now()
+        now = self._clock.now()
         if now >= self._next_full:
             self._next_full = now + self._pace.full_pass * self._random.uniform(0.9, 1.1)
             self._start("", self._full_pass())
