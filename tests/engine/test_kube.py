@@ -12,7 +12,7 @@ from pacs_operator.kube.crds import NEEDED_REVISION, CrdTooOldError, check_crds
 from pacs_operator.kube.diff import compare, show, smaller
 from pacs_operator.kube.errors import ApiUnreachableError
 from pacs_operator.kube.inventory import APPLY_ORDER, INVENTORY, kind_of, rbac_rules
-from pacs_operator.kube.lease import Lease, LeaseName
+from pacs_operator.kube.lease import RENEW_DEADLINE, Lease, LeaseName
 from pacs_operator.kube.port import Manifest
 from tests.engine.simapi import ACTION, SimulatedApi, WriteLog
 from tests.engine.world import World, archive_manifest
@@ -147,7 +147,11 @@ class Clock:
 
 def candidates() -> tuple[SimulatedApi, Clock, Lease, Lease]:
     api, clock = SimulatedApi(WriteLog()), Clock()
-    one, other = (Lease(api, LeaseName("pacs-operator", name), clock) for name in ("one", "other"))
+
+    def monotonic() -> float:
+        return clock.now.timestamp()
+
+    one, other = (Lease(api, LeaseName("pacs-operator", name), clock, monotonic) for name in ("one", "other"))
     return api, clock, one, other
 
 
@@ -186,6 +190,17 @@ def test_a_released_lease_is_free_at_once():
     one.release()
     assert other.try_hold()
     assert not other.lost
+
+
+def test_a_clock_that_is_set_gives_and_takes_no_lead():
+    api, clock = SimulatedApi(WriteLog()), Clock()
+    one, other = (Lease(api, LeaseName("pacs-operator", name), clock, lambda: 7.0) for name in ("one", "other"))
+    assert one.try_hold()
+    assert not other.try_hold()
+    clock.advance(3600)
+    assert not other.try_hold()
+    assert not one.lost
+    assert one.remaining == RENEW_DEADLINE.total_seconds()
 
 
 def test_two_that_try_together_never_both_lead():

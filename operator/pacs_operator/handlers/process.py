@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
+from typing import NoReturn
 
 import kopf
 import structlog
@@ -26,7 +28,19 @@ from pacs_operator.reconcile.queue import LoopClock, Pace, WorkQueue
 
 HEARTBEAT_KEY = "/heartbeat"  # no archive has a slash in its name
 
+GUARD_SECONDS = 0.5
+EXIT_LEASE_LOST = 3
+
 log = structlog.get_logger("pacs_operator")
+
+
+def _end() -> NoReturn:
+    """End at once and without clean-up: a thread in the middle of a pass must not write beside a successor."""
+    # A log that nobody reads may block; that must not keep the process alive.
+    teller = threading.Thread(target=lambda: log.error("lease lost", event_reason="LeaseLost"), daemon=True)
+    teller.start()
+    teller.join(1)
+    os._exit(EXIT_LEASE_LOST)
 
 
 class Operator:
@@ -70,6 +84,7 @@ class Operator:
         if not await self._wait_for_lead(stop):
             return 0
         log.info("leading", event_reason="Leading")
+        threading.Thread(target=self._guard_lease, name="lease-watchdog", daemon=True).start()
         queue = WorkQueue(self._work, self._names, LoopClock(), Random(), self._pace, self._failed)  # noqa: S311
         self._registry.register(
             QueueNumbers(lambda: queue.depth, lambda: queue.oldest_age, self._reconciler.certificate_ends)
@@ -92,8 +107,9 @@ class Operator:
             if not task.cancelled() and (error := task.exception()):
                 log.error("stopped", task=task.get_name(), error=type(error).__name__, message=str(error)[:400])
                 wanted = False
-        with contextlib.suppress(PacsError):
-            await loop.run_in_executor(self._lease_thread, self._lease.release)
+        if all(task.done() for task in tasks):  # else a pass may still write: the lease has to run out
+            with contextlib.suppress(PacsError):
+                await loop.run_in_executor(self._lease_thread, self._lease.release)
         return 0 if wanted else 1
 
     async def _wait_for_lead(self, stop: asyncio.Event) -> bool:
@@ -112,9 +128,14 @@ class Operator:
             if not stop.is_set():
                 await loop.run_in_executor(self._lease_thread, self._lease.try_hold)
             if self._lease.lost:
-                # At once and without clean-up: a thread in the middle of a pass must not write beside a successor.
-                log.error("lease lost", event_reason="LeaseLost")
-                os._exit(3)
+                _end()
+
+    def _guard_lease(self) -> None:
+        """End the process when the lease's time is over, whatever the call that renews it or the loop is doing."""
+        while (left := self._lease.remaining) is not None:
+            if left <= 0:
+                _end()
+            time.sleep(min(left, GUARD_SECONDS))
 
     async def _watch(self, queue: WorkQueue, stop: asyncio.Event) -> None:
         registry, settings = kopf.OperatorRegistry(), kopf.OperatorSettings()
