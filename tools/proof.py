@@ -9,6 +9,7 @@ import argparse
 import datetime as dt
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -112,10 +113,9 @@ def _wrong_with(suite: Suite) -> list[str]:
 
 def read_benchmarks(folder: Path, commit: Document, problems: list[str]) -> list[Document]:
     """Return the newest result of each benchmark on this commit, and add to the problems what is wrong with them."""
-    documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     found = []
     for name in BENCHMARKS:
-        own = [one for one in documents if one["benchmark"] == name and same_code(one["commit"]["id"], commit["id"])]
+        own = results_of(name, folder, commit)
         if not own:
             problems.append(f"benchmark {name} is missing: no result of commit {commit['short']}")
             continue
@@ -125,6 +125,17 @@ def read_benchmarks(folder: Path, commit: Document, problems: list[str]) -> list
             problems.append(f"benchmark {name} ran on files that differ from commit {newest['commit']['short']}")
         problems += [f"benchmark {name}: broken: {limit['text']}" for limit in newest["limits"] if not limit["kept"]]
     return found
+
+
+def results_of(name: str, folder: Path, commit: Document) -> list[Document]:
+    """Return the results of a benchmark that were measured on this code."""
+    documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+    return [one for one in documents if one["benchmark"] == name and same_code(one["commit"]["id"], commit["id"])]
+
+
+def lacking(names: Iterable[str], folder: Path, commit: Document) -> list[str]:
+    """Return the benchmarks that have no result of this code, measured while no file differed from it."""
+    return [name for name in names if not any(one["commit"]["clean"] for one in results_of(name, folder, commit))]
 
 
 def same_code(one: str, other: str) -> bool:
@@ -222,7 +233,14 @@ def main() -> int:
     parser.add_argument(
         "--out", type=Path, default=PROOF, help="folder of benchmarks' JSON and of the page (docs/proof)"
     )
+    parser.add_argument(
+        "--lacking", nargs="+", choices=BENCHMARKS, metavar="BENCHMARK",
+        help="write nothing, print those of these benchmarks that have no result of this code yet",
+    )  # fmt: skip
     arguments = parser.parse_args()
+    if arguments.lacking:
+        print("\n".join(lacking(arguments.lacking, arguments.out, commit_facts())))
+        return 0
     path, problems = prove(arguments.results, arguments.out)
     for problem in problems:
         print(f"not proven: {problem}", file=sys.stderr)

@@ -55,6 +55,15 @@ def test_every_folder_of_tests_belongs_to_a_tier() -> None:
     assert run == folders | {"tests/testbed/cluster_checks.py"}
 
 
+def test_the_long_run_measures_every_benchmark_that_the_proof_demands() -> None:
+    assert "$(MAKE) bench" in TEXT[TEXT.index("\ntest-long:") : TEXT.index("\nbench:")]
+    asked = re.findall(r"proof\.py --lacking ([a-z_ ]+)\)", TEXT)
+    demanded = re.search(r"^BENCHMARKS = \((.+)\)$", (ROOT / "tools" / "proof.py").read_text(), re.MULTILINE)
+    assert demanded
+    assert sorted(" ".join(asked).split()) == sorted(re.findall(r"\w+", demanded[1]))
+    assert all((ROOT / "benchmarks" / f"{name}.py").is_file() for name in " ".join(asked).split())
+
+
 def test_lint_asks_every_tool_that_is_configured() -> None:
     plan = make("--dry-run", "--assume-new=lint", "lint").stdout
     for command in ("ruff format --check .", "ruff check .", "mypy", "lint-imports", "deptry .", "shellcheck"):

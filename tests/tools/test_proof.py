@@ -146,6 +146,16 @@ def test_a_broken_limit_and_a_changed_tree_fail(a_run: Run) -> None:
     assert "**BROKEN**: ratio: 0.5, at least 0.85" in text
 
 
+def test_only_benchmarks_without_a_result_of_this_code_are_run_again(a_run: Run) -> None:
+    assert proof.lacking(proof.BENCHMARKS, a_run.out, COMMIT) == []
+    (a_run.out / "gate.json").unlink()
+    a_run.benchmark("peer_effect", commit=COMMIT | {"id": "0" * 40})
+    a_run.benchmark("steady_state", commit=COMMIT | {"clean": False})
+    assert proof.lacking(proof.BENCHMARKS, a_run.out, COMMIT) == ["gate", "steady_state", "peer_effect"]
+    assert proof.lacking(["apply_to_ready"], a_run.out, COMMIT) == []
+    assert proof.lacking(["gate"], a_run.out / "not-made-yet", COMMIT) == ["gate"]
+
+
 def test_the_newest_result_counts(a_run: Run) -> None:
     document = json.loads((a_run.out / "gate.json").read_text()) | {"time": "2026-11-22T13:00:00Z", "about": "Newer."}
     (a_run.out / "a-newer-one.json").write_text(json.dumps(document))
