@@ -196,3 +196,15 @@ def test_a_day_that_never_comes_stalls_the_archive_with_the_way_out():
     world.settle()
     assert (world.condition("Stalled")["status"], world.condition("Stalled")["reason"]) == ("True", "InvalidSpec")
     assert "spec.conformance.schedule" in world.condition("Stalled")["message"]
+
+
+def test_a_running_archive_that_is_given_such_a_day_says_so_and_runs_on():
+    world = World()
+    world.api.put(archive_manifest())
+    world.settle()
+    world.api.put(archive_manifest(conformance={"schedule": "0 0 31 2 *"}))
+    world.settle()
+    assert "spec.conformance.schedule" in world.condition("Stalled")["message"]
+    world.api.put(archive_manifest(conformance={"schedule": "0 0 31 2 *"}, suspend=True))
+    world.settle()
+    assert world.condition("Reconciling")["reason"] == "Suspended"

@@ -12,11 +12,12 @@ from pacs_operator.kube.inventory import ARCHIVE as KIND
 from pacs_operator.reconcile.archive import ArchiveReconciler
 from pacs_operator.vault.errors import VaultUnreachableError
 from tests.engine.world import ARCHIVE, ARCHIVE_KEY, SETTINGS, RecordingVault, World, archive_manifest, peer_manifest
+from tests.vault.certs import Authority
 
 OTHER = "https://203.0.113.9:8200"
 ELSEWHERE = {
     "address": OTHER,
-    "caPem": "CA",
+    "caPem": f"# Zürich 認証局\n{Authority.make('elsewhere').pem}",
     "authPath": "kubernetes",
     "audience": "vault",
     "cidrs": ["203.0.113.9/32"],
@@ -76,6 +77,20 @@ def test_a_successor_of_the_same_name_is_provisioned_at_once():
     assert len(world.drawn) == 2
     assert f"pacs/{world.drawn[1]}/peers/root" in world.vault.paths
     assert [role for lineage, role in world.vault.peer_roles if lineage == world.drawn[1]]
+
+
+@pytest.mark.parametrize("pem", ["", "Zürich", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"])
+def test_authorities_without_a_certificate_are_refused_and_harm_nothing(pem: str):
+    world, operator, other = running()
+    templates = {key: item["spec"] for key, item in world.api.objects.items() if "template" in item.get("spec", {})}
+    world.api.edit(ARCHIVE_KEY, "kubectl", lambda live: live["spec"].update(vault=ELSEWHERE | {"caPem": pem}))
+    world.settle(operator)
+    stalled = world.condition("Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", "InvalidSpec")
+    assert "spec.vault.caPem" in stalled["message"]
+    assert "BEGIN CERTIFICATE" in stalled["message"]
+    assert other.paths == set()
+    assert {key: world.api.objects[key]["spec"] for key in templates} == templates
 
 
 class Answer:

@@ -16,6 +16,7 @@ from pacs_operator.domain.validation import parse
 from pacs_operator.kube.inventory import APPLY_ORDER, CATALOG, NAMESPACE, PEER, POD, POLICY, STORAGE_CLASS
 from pacs_operator.kube.port import Manifest, key_of, labels_of, metadata
 from pacs_operator.reconcile.context import Pass
+from pacs_operator.vault.authorities import certificates
 
 
 def typed_archive(live: Manifest) -> Archive:
@@ -73,7 +74,8 @@ def check_vault(run: Pass) -> None:
     Raises
     ------
     InvalidSpecError
-        ``spec.vault.address`` is neither the operator's own Vault nor among those allowed.
+        ``spec.vault.address`` is neither the operator's own Vault nor among those allowed, or ``spec.vault.caPem``
+        holds no certificate: pods rolled out with it could log in nowhere.
     """
     address, settings = run.vault_settings.address, run.settings
     if address.rstrip("/") not in {settings.vault.address, *settings.other_vaults}:
@@ -82,6 +84,16 @@ def check_vault(run: Pass) -> None:
             action="take spec.vault away, or have the operator's administrator add it to vault.others in the chart",
             reason="VaultNotAllowed",
         )
+    own = run.archive.spec.vault if run.archive else None
+    try:
+        if own is not None:
+            certificates(own.ca_pem)
+    except ValueError:
+        raise InvalidSpecError(
+            "spec.vault.caPem: holds no readable certificate in PEM",
+            action="put the certificate of the authority that signed Vault's server certificate there, from "
+            "-----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----",
+        ) from None
 
 
 def check_storage_classes(run: Pass) -> None:

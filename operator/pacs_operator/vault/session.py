@@ -14,13 +14,12 @@ from typing import Any
 from urllib.parse import quote
 
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from hvac import exceptions as hvac_errors  # type: ignore[import-untyped]
 from hvac.adapters import RawAdapter  # type: ignore[import-untyped]
 
 from pacs_operator.domain.errors import VaultError
 from pacs_operator.vault import errors
+from pacs_operator.vault.authorities import certificates
 
 RENEW_AT = 2 / 3  # of the token's life: a login is cheap, a refused call in the middle of a renewal is not
 
@@ -325,8 +324,7 @@ def memory_file(pem: str) -> Path:
         No certificate is in it.
     """
     try:
-        # Comments around the certificates, in whatever script, and blocks of other kinds are left out.
-        found = x509.load_pem_x509_certificates(pem.encode("utf-8"))
+        content = certificates(pem)
     except ValueError as error:
         raise errors.VaultUntrustedError(
             f"the authorities given for Vault hold no readable certificate (PEM, {len(pem)} characters)",
@@ -334,5 +332,5 @@ def memory_file(pem: str) -> Path:
             "or for the operator's own Vault into vault.caPem of the chart",
         ) from error
     descriptor = os.memfd_create("vault-ca", os.MFD_CLOEXEC)
-    os.write(descriptor, b"".join(certificate.public_bytes(Encoding.PEM) for certificate in found))
+    os.write(descriptor, content)
     return Path(f"/proc/self/fd/{descriptor}")
