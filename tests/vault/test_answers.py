@@ -1,6 +1,7 @@
 """What comes from something that is not Vault, or not as it should be: a typed error, and nothing of the answer."""
 
 import http.server
+import json
 import ssl
 import threading
 from collections.abc import Iterator
@@ -15,14 +16,17 @@ from pacs_operator.vault.client import connect
 from pacs_operator.vault.session import Login, VaultSession, memory_file
 from tests.vault.certs import Authority
 
-LOGGED_IN = b'{"auth": {"client_token": "s.abc", "lease_duration": 900}}'
-SECRET = "hvs.never-to-be-shown"
+HIDDEN = "never-to-be-shown"
+
+
+def logged_in(life: object) -> bytes:
+    return json.dumps({"auth": {"client_token": HIDDEN, "lease_duration": life}}).encode()
 
 
 class Stub(http.server.ThreadingHTTPServer):
     """Answers logins with one body and everything else with another, always 200."""
 
-    login = LOGGED_IN
+    login = logged_in(900)
     rest = b"{}"
 
 
@@ -73,7 +77,7 @@ def session(stub: Stub, tmp_path: Path, authority: Authority) -> VaultSession:
 
 def refused(error: VaultError) -> None:
     assert (type(error), error.reason, error.retry) == (errors.VaultFailedError, "VaultFailed", True)
-    assert SECRET not in str(error)
+    assert HIDDEN not in str(error)
     assert "proxy" in error.action
 
 
@@ -86,8 +90,9 @@ def refused(error: VaultError) -> None:
         b"{}",
         b'{"auth": null}',
         b'{"auth": {}}',
-        b'{"auth": "%s"}' % SECRET.encode(),
-        b'{"auth": {"client_token": "%s", "lease_duration": "soon"}}' % SECRET.encode(),
+        b'{"auth": "%s"}' % HIDDEN.encode(),
+        logged_in("soon"),
+        logged_in(None),
     ],
 )
 def test_a_login_that_is_not_understood(stub: Stub, session: VaultSession, body: bytes) -> None:
@@ -97,7 +102,7 @@ def test_a_login_that_is_not_understood(stub: Stub, session: VaultSession, body:
     refused(caught.value)
 
 
-@pytest.mark.parametrize("body", [b"<html>log in here</html>", b"[1]", b'"%s"' % SECRET.encode()])
+@pytest.mark.parametrize("body", [b"<html>log in here</html>", b"[1]", b'"%s"' % HIDDEN.encode()])
 def test_an_answer_that_is_not_understood(stub: Stub, session: VaultSession, body: bytes) -> None:
     stub.rest = body
     for act in (lambda: session.read("pacs/x"), lambda: session.write("pacs/x", {})):
