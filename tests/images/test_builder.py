@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from .conftest import REPOSITORY
 
 from builder import recipes  # isort: skip
-from builder.base import SUITES, source_lines
+from builder.base import SUITES, base, source_lines
 from builder.recipes import RECIPES
 
 APT_CACHE = "#!/bin/sh\necho \"$2:\"\necho '  Installed: (none)'\necho '  Candidate: 3.0.11-1+deb13u5'\n"
@@ -121,3 +122,27 @@ def test_an_unknown_image_is_named_with_the_known_ones() -> None:
 def test_shell_programs_are_clean() -> None:
     scripts = [str(REPOSITORY / "images" / name) for name in ("common/install", "common/finish", "database/init")]
     subprocess.run(["shellcheck", *scripts], check=True)
+
+
+def test_the_words_of_the_readme_build_an_image(tmp_path: Path) -> None:
+    """Context, file and base argument, by buildah itself on a base from the builder's cache."""
+    [line] = re.findall(r"^podman (build .+)$", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
+    cache = Path(os.environ.get("PACS_IMAGES_CACHE", "/var/cache/pacs-images"))
+    archive, _ = base(SUITES["forky"], cache, refresh=False)
+    policy = tmp_path / "policy.json"
+    policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
+    # Plain copies: the overlay driver leaves mounts behind.
+    store = ["--root", str(tmp_path / "store"), "--runroot", str(tmp_path / "run"), "--storage-driver", "vfs"]
+    here = ["--isolation", "chroot", "--pull-never", "--signature-policy", str(policy)]
+
+    def build(*words: str) -> None:
+        command = ["buildah", *store, "build", *here, *words]
+        subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True, timeout=300)
+
+    try:
+        build("-t", "localhost/base:forky", str(archive.parent))
+        build("--build-arg", "BASE=localhost/base:forky", *line.split()[1:])
+        shown = subprocess.run(["buildah", *store, "images", "--quiet"], check=True, capture_output=True, text=True)
+        assert len(shown.stdout.split()) == 2
+    finally:
+        shutil.rmtree(tmp_path / "store", ignore_errors=True)

@@ -65,7 +65,7 @@ class Stage:
         """Run the demo as for a cluster of one's own."""
         own = {"PATH": str(self.programs), "RECORD": str(self.record), "STAGE": str(self.folder)}
         own["KUBECONFIG"] = str(self.folder / "kubeconfig")
-        command = [self.folder / "demo" / "demo", *steps]
+        command: list[str | Path] = [self.folder / "demo" / "demo", *steps]
         return subprocess.run(
             command, env=own | variables, capture_output=True, text=True, check=False, timeout=60, cwd=self.folder
         )
