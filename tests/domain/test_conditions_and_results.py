@@ -140,7 +140,7 @@ def test_only_a_whole_run_in_which_all_passed_is_passed() -> None:
 @pytest.mark.parametrize(
     "told",
     [
-        {"last_error_reason": "Müller^Hans could not be stored"},
+        {"problems": {"neighbour": "Müller^Hans could not be stored"}},
         {"problems": {"peers": "patient DOE^JANE"}},
         {"crl_next_update": {"peers": "soon"}},
         {"peers": [{"id": "imaging/ct1", "last_store": "yesterday, DOE^JANE"}]},

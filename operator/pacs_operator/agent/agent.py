@@ -160,7 +160,6 @@ class Agent:
 
     async def status(self) -> AgentStatus:
         """Return the report for the operator."""
-        problems = self._context.problems
         return AgentStatus(
             component=self._config.component,
             version=__version__,
@@ -177,8 +176,7 @@ class Agent:
                 for ca, trust in self.keeper.trust.items()
                 if trust.crl is not None and trust.crl.next_update_utc is not None
             },
-            last_error_reason=problems.newest_reason(),
-            problems=problems.standing(),
+            problems=self._context.problems.standing(),
             peers=await self._activity(),
         )
 

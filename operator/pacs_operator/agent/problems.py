@@ -1,4 +1,4 @@
-"""What is wrong right now, by subject: the source of ``lastErrorReason`` and ``problems`` in the status."""
+"""What is wrong right now, by subject: the source of ``problems`` in the status."""
 
 from pacs_operator.agent.log import Event, emit, emit_error
 from pacs_operator.domain.errors import PacsError

@@ -128,7 +128,6 @@ class AgentStatus(Told):
     config_applied: bool = True
     leaves: Annotated[list[LeafStatus], Field(max_length=16)]
     crl_next_update: dict[CaName, Time] = {}
-    last_error_reason: Reason | None = None  # of the newest standing problem
     # Subject (leaf/<name>, trust/<ca>, peers, neighbour) -> reason; standing ones only.
     problems: Annotated[dict[Subject, Reason], Field(max_length=64)] = {}
     peers: Annotated[list[PeerActivity], Field(max_length=256)] = []
