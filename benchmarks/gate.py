@@ -222,7 +222,7 @@ def stage(backend: str, edit: Callable[[str], str]) -> Iterator[Stage]:
                 site = Site(folder, peers, internal, behind, names)
                 with running_gate(site, folder / "gate", edit, slots=SLOTS) as gate:
                     gate.put(CT1)
-                    wait_for(lambda: gate.loop.run(gate.agent.archive_reachable()), "the gate finds Orthanc")
+                    wait_for(gate.archive_reachable, "the gate finds Orthanc")
                     yield Stage(gate, server, folder)
 
 

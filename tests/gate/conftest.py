@@ -28,7 +28,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 @pytest.fixture(scope="session")
 def gate(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
     with running_gate(site, tmp_path_factory.mktemp("gate") / "run") as running:
-        wait_for(lambda: running.loop.run(running.agent.archive_reachable()), "HAProxy's check of the archive is good")
+        wait_for(running.archive_reachable, "HAProxy's check of the archive is good")
         yield running
 
 

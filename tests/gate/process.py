@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from pacs_operator.agent.gate import GateNeighbour
 from pacs_operator.agent.neighbour import Changes
 from pacs_operator.agent.paths import Surroundings
+from pacs_operator.domain import gatemaps
 from pacs_operator.domain.agentconfig import AgentConfig
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 from pacs_operator.domain.names import CaName
@@ -29,6 +30,7 @@ from .archive import ORTHANC_FQDN, ORTHANC_NAME, Archive, Resolver
 from .pki import Authority
 
 T = TypeVar("T")
+BACKENDS = "show stat -1 2 -1"
 _IMAGES = Path(os.environ.get("PACS_IMAGES_CACHE", "/var/cache/pacs-images"))  # as images/build has it
 ROOTFS = Path(os.environ.get("PACS_GATE_ROOTFS", _IMAGES / "rootfs" / "gate"))
 
@@ -147,9 +149,18 @@ class Gate:
             client.sendall(f"{command}\n".encode())
             return b"".join(iter(lambda: client.recv(65536), b"")).decode()
 
+    def archive_reachable(self) -> bool:
+        """Tell whether HAProxy's own check of Orthanc's DICOM port succeeds; False while nobody answers."""
+        try:
+            answer = self.ask(BACKENDS)
+        except OSError:
+            return False
+        rows = csv.DictReader(io.StringIO(answer.lstrip("# ")))
+        return any(row["pxname"] == gatemaps.ARCHIVE_BACKEND and row["status"].startswith("UP") for row in rows)
+
     def sessions_ever(self, slot: str) -> int:
         """Return how many sessions a slot's backend has had."""
-        rows = csv.DictReader(io.StringIO(self.ask("show stat -1 2 -1").lstrip("# ")))
+        rows = csv.DictReader(io.StringIO(self.ask(BACKENDS).lstrip("# ")))
         return next(int(row["stot"]) for row in rows if row["pxname"] == f"slot_{slot}")
 
     def activity(self, peer: str) -> Any:

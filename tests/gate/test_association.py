@@ -219,7 +219,7 @@ def test_dual_stack_sources(site: Site, folder: Path) -> None:
             " ssl default-crt", " v4v6 ssl default-crt", 1
         ),
     ) as gate:
-        wait_for(lambda: gate.loop.run(gate.agent.archive_reachable()), "archive up")
+        wait_for(gate.archive_reachable, "archive up")
         gate.put(
             peer("four", "four.imaging.example", "FOUR", sources=("127.0.7.0/24",)),
             peer("six", "six.imaging.example", "SIX", sources=("::1/128",)),
@@ -258,7 +258,7 @@ def test_refused_attempts_take_no_share_of_the_limit(make_device: Callable[..., 
 
 def test_the_gates_total(site: Site, folder: Path) -> None:
     with running_gate(site, folder, max_associations=2) as gate:
-        wait_for(lambda: gate.loop.run(gate.agent.archive_reachable()), "archive up")
+        wait_for(gate.archive_reachable, "archive up")
         gate.put(peer("a", "a.imaging.example", "A"), peer("b", "b.imaging.example", "B"))
         a = Device(gate.port, client_context(site.peers, site.peers.issue("a.imaging.example")), calling="A")
         b = Device(gate.port, client_context(site.peers, site.peers.issue("b.imaging.example")), calling="B")

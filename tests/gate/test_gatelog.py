@@ -71,6 +71,6 @@ def test_counts() -> None:
     assert (counts.associations, counts.rejections, counts.last_rejection_reason) == (1, 2, "Timeout")
     assert counts.last_association == "2026-11-29T12:00:00Z"
     assert tally.serials == {"001": {"aa"}}
-    assert tally.strangers == {"UnknownCertificate": 1, "Tls": 1}
+    assert set(tally.peers) == {"imaging/ct1"}, "a stranger is nobody's count"
     tally.know({})
     assert not tally.peers

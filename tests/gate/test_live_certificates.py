@@ -37,7 +37,7 @@ def test_a_server_leaf_is_swapped_under_an_open_association(
 def test_the_inner_client_leaf_is_swapped(site: Site, folder: Path) -> None:
     """Seen by its end: one from a foreign authority is refused by the archive, a good one works again."""
     with running_gate(site, folder) as gate:
-        wait_for(lambda: gate.loop.run(gate.agent.archive_reachable()), "archive up")
+        wait_for(gate.archive_reachable, "archive up")
         gate.put(peer("ct1", "ct1.imaging.example", "CT1"))
         device = Device(gate.port, client_context(site.peers, site.peers.issue("ct1.imaging.example")))
         open_one = device.associate()
@@ -52,7 +52,7 @@ def test_the_inner_client_leaf_is_swapped(site: Site, folder: Path) -> None:
 def test_a_root_is_swapped(site: Site, folder: Path) -> None:
     """Both roots in one file while a lineage moves; the certificate of the added one is then served."""
     with running_gate(site, folder) as gate:
-        wait_for(lambda: gate.loop.run(gate.agent.archive_reachable()), "archive up")
+        wait_for(gate.archive_reachable, "archive up")
         gate.put(peer("ct1", "ct1.imaging.example", "CT1"))
         coming = Authority("peers of tomorrow")
         today = Device(gate.port, client_context(site.peers, site.peers.issue("ct1.imaging.example")))
@@ -166,7 +166,7 @@ def test_leaves_lists_and_roots_in_turn(site: Site, folder: Path, leaf: str) -> 
     kind = "RSA" if leaf == "server-rsa" else "EC"
     key_type = "RSA" if leaf == "server-rsa" else "ECDSA"
     with running_gate(site, folder) as gate:
-        wait_for(lambda: gate.loop.run(gate.agent.archive_reachable()), "archive up")
+        wait_for(gate.archive_reachable, "archive up")
         gate.put(peer("ct1", "ct1.imaging.example", "CT1"))
         device = Device(gate.port, client_context(site.peers, site.peers.issue("ct1.imaging.example")))
         stranger = client_context(site.peers, site.peers.issue("x.example"), server_key=key_type)

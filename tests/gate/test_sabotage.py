@@ -48,7 +48,7 @@ def sabotaged(site: Site, folder: Path, edit: Callable[[str], str], **layout: ob
             peer("ct1", NAME, "CT1", sources=("127.0.0.1/32",), limit=1),
             peer("mr1", "mr1.imaging.example", "MR1"),
         )
-        wait_for(lambda: gate.loop.run(gate.agent.archive_reachable()), "archive up")
+        wait_for(gate.archive_reachable, "archive up")
         yield gate
 
 

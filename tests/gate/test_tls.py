@@ -232,7 +232,7 @@ def test_one_of_the_two_settings_alone_would_resume(
 ) -> None:
     with running_gate(site, folder, edit=lambda text: text.replace(missing, "\n")) as gate:
         gate.put(peer("ct1", NAME, "CT1"))
-        wait_for(lambda: gate.loop.run(gate.agent.archive_reachable()), "archive up")
+        wait_for(gate.archive_reachable, "archive up")
         assert resumed(gate.port, tmp_path, site.peers.issue(NAME), site, version)
 
 

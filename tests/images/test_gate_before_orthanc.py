@@ -70,7 +70,7 @@ def lines(server: Orthanc, level: str) -> list[str]:
 
 
 def up(gate: Gate) -> bool:
-    return gate.loop.run(gate.agent.archive_reachable())
+    return gate.archive_reachable()
 
 
 def test_checks_leave_no_warning_and_no_error(image: Callable[[str], Image], tmp_path: Path) -> None:

@@ -82,11 +82,6 @@ class GateNeighbour:
         self._revoked: frozenset[str] = frozenset()  # serials of the list in use
         self._opened_before: frozenset[str] | None = None  # slots whose associations began before this agent listened
 
-    @property
-    def refused_strangers(self) -> dict[str, int]:
-        """Return connections that belong to no peer, by reason, since the agent started."""
-        return dict(self._tally.strangers)
-
     async def prepare(self, peers: LivePeers) -> None:
         """Listen for records; HAProxy reads its own files and starts with empty maps, so there is no more to do."""
         wanted_rights(peers)
@@ -299,14 +294,6 @@ class GateNeighbour:
         except NeighbourError:
             return True
         return True
-
-    async def archive_reachable(self) -> bool:
-        """Tell whether HAProxy's own check of Orthanc's DICOM port succeeds; never raises."""
-        try:
-            load = (await self._socket.loads()).get(gatemaps.ARCHIVE_BACKEND)
-        except NeighbourError:
-            return False
-        return load is not None and load.up
 
     async def served(self) -> dict[str, Served]:
         """Return what is in use of each leaf."""

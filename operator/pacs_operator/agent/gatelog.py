@@ -6,7 +6,7 @@ identity, so it counts under nobody.
 
 import asyncio
 import socket
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -93,18 +93,16 @@ class PeerCounts:
 
 @dataclass
 class Tally:
-    """Counts by peer and, for connections without one, by reason."""
+    """Counts by peer; a connection that is nobody's is only logged."""
 
     peers: dict[str, PeerCounts] = field(default_factory=lambda: defaultdict(PeerCounts))
-    strangers: Counter[str] = field(default_factory=Counter)
     serials: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # slot -> accepted certificates
     peer_of: dict[str, str] = field(default_factory=dict)  # certificate's name -> peer, of the applied list
 
     def add(self, record: Record, now: datetime) -> None:
-        """Count one connection."""
+        """Count one connection, if it is a peer's."""
         peer = record.peer or self.peer_of.get(record.identity or "")
         if peer is None:
-            self.strangers[record.reason.value] += 1
             return
         counts = self.peers[peer]
         if record.not_after:

@@ -42,7 +42,6 @@ class BackendLoad:
     """What HAProxy counts for one backend."""
 
     open_sessions: int
-    up: bool
 
 
 class RuntimeSocket:
@@ -136,11 +135,11 @@ class RuntimeSocket:
         await self._silently(f"del map {name} {_token(key)}")
 
     async def loads(self) -> dict[str, BackendLoad]:
-        """Return open sessions and state of every backend."""
+        """Return the open sessions of every backend."""
         answer = await self.ask(_BACKENDS_ONLY)
         rows = csv.DictReader(io.StringIO(answer.lstrip("# ")))
         try:
-            return {row["pxname"]: BackendLoad(int(row["scur"]), row["status"].startswith("UP")) for row in rows}
+            return {row["pxname"]: BackendLoad(int(row["scur"])) for row in rows}
         except (KeyError, ValueError) as error:
             raise HaproxyRefusedError(
                 "HAProxy's statistics have another form than expected",
