@@ -36,7 +36,7 @@ A run proves what is listed here, at that time, from the zone `ops`, and no more
 OUTCOMES = """\
 ## Reading a result
 
-`layer` and `code` say what refused the attack (outcome `Passed`), or where and how it went wrong (`Failed`, `NotRun`).
+`layer` and `code` say what refused the attack (outcome `Passed`), or where and how it went wrong (`Failed`, `NotRun`). An answer that the table has no word for is `other`; a message with anything else is no result.
 """
 
 
