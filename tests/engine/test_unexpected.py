@@ -115,7 +115,7 @@ def test_a_deletion_says_that_vaults_answer_was_not_understood_and_has_its_way_o
     def broken(*_: object) -> None:
         raise KeyError(DATA)
 
-    world.vault.delete_archive_roles = broken  # type: ignore[method-assign, assignment]
+    world.vault.delete_archive_roles = broken  # type: ignore[assignment]
     operator = world.operator()
     for _ in range(8):
         try:
