@@ -37,7 +37,7 @@ OUTCOMES = """\
 ## Reading a result
 
 `layer` and `code` say what refused the attack (outcome `Passed`), or where and how it went wrong (`Failed`, `NotRun`). An answer that the table has no word for is `other`; a message with anything else is no result.
-"""
+"""  # noqa: E501  # one paragraph, one line
 
 
 def cell(text: str) -> str:

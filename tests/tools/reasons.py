@@ -124,7 +124,27 @@ class _Reader:
         """Yield what is assigned to a name in its function, or else in the module."""
         function = self._function(name)
         own = list(_assignments(ast.walk(function), name.id)) if function else []
-        yield from own or _assignments(self._tree.body, name.id)
+        returned = list(self._unpacked(function, name.id)) if function else []
+        yield from own + returned or _assignments(self._tree.body, name.id)
+
+    def _unpacked(self, function: ast.AST, name: str) -> Iterator[ast.expr]:
+        """Yield what a name is given where a function's answer is unpacked."""
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+                for target in node.targets:
+                    for position, part in enumerate(target.elts if isinstance(target, ast.Tuple) else []):
+                        if isinstance(part, ast.Name) and part.id == name:
+                            yield from self._returned(_called(node.value.func), position)
+
+    def _returned(self, function: str | None, position: int) -> Iterator[ast.expr]:
+        """Yield what stands at a position of a function's answers; answers of others in this module are followed."""
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.FunctionDef) and node.name == function:
+                for inner in ast.walk(node):
+                    if isinstance(inner, ast.Return) and isinstance(inner.value, ast.Tuple):
+                        yield inner.value.elts[position]
+                    elif isinstance(inner, ast.Return) and isinstance(inner.value, ast.Call):
+                        yield from self._returned(_called(inner.value.func), position)
 
     def _handed_in(self, name: ast.Name) -> Iterator[ast.expr]:
         """Yield what callers in this module hand in for a parameter."""

@@ -79,7 +79,7 @@ def conformance(run: Pass) -> None:
         text = f"Run {last.run} could not prove anything; see job conformance-{last.run} in {run.name}-ops"
         run.set(kind, "Unknown", "NotRun", text)
     elif _too_old(last, run.archive.spec.conformance, run.now):
-        run.set(kind, *_stale(last))
+        run.set(kind, "Unknown", "Stale", _stale(last))
     else:
         run.set(kind, "True", "Passed", f"Run {last.run}: {len(last.checks)} checks passed")
 
@@ -88,8 +88,8 @@ def _too_old(last: ConformanceStatus, schedule: Conformance, now: datetime) -> b
     return now - parse_time(last.time) > freshness(schedule, now)
 
 
-def _stale(last: ConformanceStatus) -> Verdict:
-    return "Unknown", "Stale", f"Run {last.run} of {last.time} is too old to prove anything"
+def _stale(last: ConformanceStatus) -> str:
+    return f"Run {last.run} of {last.time} is too old to prove anything"
 
 
 def _attacked_this(run: Pass, last: ConformanceStatus) -> bool:
@@ -109,7 +109,7 @@ def isolation(run: Pass) -> None:
     elif last is None or run.archive is None or not _attacked_this(run, last):
         run.set(kind, "Unknown", "NotProbed", "No run has attacked this configuration yet")
     elif _too_old(last, run.archive.spec.conformance, run.now):
-        run.set(kind, *_stale(last))
+        run.set(kind, "Unknown", "Stale", _stale(last))
     elif checks.keys() != {check.value for check in NETWORK_CHECKS} or any(
         check.outcome != "Passed" for check in checks.values()
     ):
@@ -168,7 +168,7 @@ def _aged_run(run: Pass) -> Verdict | None:
         old = _too_old(last, _schedule_in_force(run), now)
     except (PacsError, ValueError, LookupError):
         old = _too_old(last, Conformance(), now)
-    return _stale(last) if old else None
+    return ("Unknown", "Stale", _stale(last)) if old else None
 
 
 def _schedule_in_force(run: Pass) -> Conformance:
