@@ -23,6 +23,7 @@ class Weaknesses:
     any_title: bool = False
     any_called: bool = False
     one_at_a_time: bool = False
+    still_starting: int = 0  # so many associations are answered "try again later"
 
 
 @dataclass
@@ -99,6 +100,9 @@ class Gate:
             stream.recv(1)  # the client closes first, so that it can read this
 
     def _judge(self, request: bytes, certificate: dict[str, object]) -> tuple[int, int, int] | None:
+        if self._rules.weak.still_starting > 0:
+            self._rules.weak.still_starting -= 1
+            return 2, 3, 1
         called, calling = (request[start : start + 16].decode().strip() for start in (10, 26))
         weak = self._rules.weak
         names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]  # type: ignore[attr-defined]

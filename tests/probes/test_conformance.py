@@ -154,6 +154,18 @@ def test_a_modalitys_certificate_that_opens_the_control_port_is_found(world: Wor
     assert (found.outcome, found.layer, found.code) == ("Failed", "control", "http-200")
 
 
+@pytest.mark.parametrize(("answers", "outcome", "code"), [(3, "Passed", None), (200, "Failed", "rj-2-3-1")])
+def test_an_archive_that_has_only_just_come_up_is_waited_for(
+    world: World, answers: int, outcome: str, code: str | None
+) -> None:
+    world.weak.still_starting = answers
+    config = world.start()
+    bounds = config.bounds.model_copy(update={"settle_seconds": 3})
+    with prepared(config.model_copy(update={"bounds": bounds})) as setting:
+        (echo,) = Run(setting, frozenset({Check.ECHO})).go().checks
+    assert (echo.outcome, echo.code) == (outcome, code)
+
+
 def test_a_missing_replica_is_found(world: World) -> None:
     world.replicas = REPLICAS[:1]
     found = by_check(run_on(world, of(Group.AVAILABILITY))[0])[Check.GATE_REPLICAS]

@@ -55,6 +55,10 @@ class Bounds(Model):
     abort_echo_millis: Annotated[int, Field(ge=100)] = 5000
     """An archive that needs longer than this for a plain echo is under load: the run stops, the rest is NotRun."""
 
+    settle_seconds: Annotated[int, Field(ge=0, le=120)] = 60
+    """How long a gate that answers "try again later" (A-ASSOCIATE-RJ 2/3/1: its archive has only just come up) is asked
+    again before that is a failure, as a modality would."""
+
     run_seconds: Annotated[int, Field(ge=10)] = 240
     """The whole run; what has not begun by then is NotRun. Stay below the Job's activeDeadlineSeconds."""
 

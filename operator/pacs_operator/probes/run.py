@@ -30,6 +30,9 @@ STORES = (
 FINDS = (Check.FIND_PATIENT, Check.FIND_STUDY, Check.FIND_SERIES, Check.FIND_IMAGE)
 UNGRANTED = (Check.UNGRANTED_ECHO_REFUSED, Check.UNGRANTED_FIND_REFUSED, Check.UNGRANTED_GET_REFUSED)
 SERVICE = (*STORES, *FINDS, Check.GET_EQUAL)
+#: PS3.8 9.3.4: rejected transient, temporary congestion.
+TRY_LATER = "rj-2-3-1"
+PAUSE_SECONDS = 0.5
 # These run even when the run is called off: what was stored has to go.
 ALWAYS = (Check.OBJECTS_REMOVED, Check.NO_RESIDUE)
 Step = tuple[Check, int | None, Callable[[], Verdict]]
@@ -134,6 +137,10 @@ class Run:
 
     def _echo(self, replica: Endpoint) -> Verdict:
         verdict, answer = gatechecks.echo(self._setting, replica)
+        settled = self._clock() + self._config.bounds.settle_seconds
+        while answer.code == TRY_LATER and self._clock() < settled:
+            time.sleep(PAUSE_SECONDS)
+            verdict, answer = gatechecks.echo(self._setting, replica)
         if answer.served and answer.millis > self._config.bounds.abort_echo_millis:
             self._called_off = "archive-slow"
         return verdict
