@@ -1,0 +1,69 @@
+// The files of one archive's storage.
+//
+//   <root>/tmp/<uuid>                 being written; swept at start
+//   <root>/day/<YYYY-MM-DD>/<uuid>    by day of arrival: what a backup takes next, without a walk over everything
+//   <root>/id/<ab>/<cd>/<uuid>        the same file (hard link), as Orthanc asks for it
+//
+// An object is there once its name stands under id/, and then it is whole and on disk.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <set>
+#include <mutex>
+#include <string>
+
+#include "format.h"
+#include "keyring.h"
+
+namespace pacs {
+
+// The volume has no room; nothing of the object is left.
+struct Full : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+// There is no such object.
+struct Missing : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+// The volume failed; nothing of the object is left.
+struct Failed : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+using Today = std::function<std::uint32_t()>;  // days since 1970-01-01 UTC
+
+class Area {
+ public:
+  Area(std::filesystem::path root, KeyFile& keys, Today today);
+
+  void create(const std::string& uuid, std::uint16_t type, const std::uint8_t* data, std::uint64_t size);
+  std::uint64_t length(const std::string& uuid);
+  // Fills out with size bytes from start on; every byte is authenticated before this returns.
+  void read(const std::string& uuid, std::uint16_t type, std::uint64_t start, std::uint8_t* out, std::uint64_t size);
+  // Reads an object whole and lets it go; throws what reading throws.
+  void verify(const std::string& uuid);
+  void remove(const std::string& uuid);
+  // Seals an object anew with the active key, under the same names; false when it is already.
+  bool reseal(const std::string& uuid);
+  // Removes what an interrupted write left; returns how many files.
+  std::size_t sweep();
+
+ private:
+  struct Names;
+  Names names_of(const std::string& uuid, std::uint32_t day) const;
+  void seal(const std::filesystem::path& path, const std::string& uuid, const Header& header, const Keyring& ring,
+            const std::uint8_t* data);
+  void ensure_folder(const std::filesystem::path& folder);
+
+  std::filesystem::path root_;
+  KeyFile& keys_;
+  Today today_;
+  std::mutex mutex_;
+  std::set<std::string> folders_;  // seen to be there and on disk
+};
+
+std::string date_of(std::uint32_t day);  // YYYY-MM-DD
+
+}  // namespace pacs

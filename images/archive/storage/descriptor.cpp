@@ -1,0 +1,62 @@
+#include "descriptor.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "area.h"
+
+namespace pacs {
+
+void fail(int error, const char* what) {
+  // strerrordesc_np: constant text, safe with threads; paths and ids stay out of it.
+  const char* const why = ::strerrordesc_np(error);
+  const std::string text = std::string(what) + ": " + (why == nullptr ? "unknown error" : why);
+  if (error == ENOSPC || error == EDQUOT) throw Full(text);
+  if (error == ENOENT) throw Missing(text);
+  throw Failed(text);
+}
+
+Descriptor::Descriptor(const std::filesystem::path& path, int flags)
+    : number_(::open(path.c_str(), flags | O_CLOEXEC | O_NOFOLLOW, 0600)) {
+  if (number_ < 0) fail(errno, "open");
+}
+
+Descriptor::~Descriptor() { ::close(number_); }
+
+void Descriptor::write(const std::uint8_t* data, std::size_t size) {
+  while (size > 0) {
+    const auto done = ::write(number_, data, size);
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) fail(errno, "write");
+    data += done;
+    size -= static_cast<std::size_t>(done);
+  }
+}
+
+std::size_t Descriptor::read_at(std::uint64_t offset, std::uint8_t* out, std::size_t size) {
+  std::size_t have = 0;
+  while (have < size) {
+    const auto got = ::pread(number_, out + have, size - have, static_cast<off_t>(offset + have));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) fail(errno, "read");
+    if (got == 0) break;
+    have += static_cast<std::size_t>(got);
+  }
+  return have;
+}
+
+void Descriptor::sync() {
+  if (::fsync(number_) != 0) fail(errno, "sync");
+}
+
+std::uint64_t Descriptor::size() const {
+  struct stat found {};
+  if (::fstat(number_, &found) != 0) fail(errno, "stat");
+  return static_cast<std::uint64_t>(found.st_size);
+}
+
+}  // namespace pacs

@@ -1,0 +1,27 @@
+// A file descriptor that closes itself, and reads and writes that do not stop half-way.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+namespace pacs {
+
+class Descriptor {
+ public:
+  Descriptor(const std::filesystem::path& path, int flags);  // throws Missing, Full or Failed
+  ~Descriptor();
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+
+  void write(const std::uint8_t* data, std::size_t size);  // throws Full or Failed
+  std::size_t read_at(std::uint64_t offset, std::uint8_t* out, std::size_t size);  // less only at the file's end
+  void sync();
+  std::uint64_t size() const;
+
+ private:
+  int number_;
+};
+
+[[noreturn]] void fail(int error, const char* what);  // throws Missing, Full or Failed
+
+}  // namespace pacs
