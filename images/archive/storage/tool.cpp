@@ -52,7 +52,7 @@ int run(int count, char** words) {
   if (act == "get" && count == 8) {
     std::vector<std::uint8_t> data(std::stoull(words[7]));
     area.read(words[5], type, std::stoull(words[6]), data.data(), data.size());
-    return std::fwrite(data.data(), 1, data.size(), stdout) == data.size() ? 0 : 1;
+    return data.empty() || std::fwrite(data.data(), data.size(), 1, stdout) == 1 ? 0 : 1;
   }
   if (act == "reseal" && count == 6) {
     std::puts(area.reseal(words[5]) ? "sealed anew" : "already");
