@@ -99,6 +99,19 @@ def pki_mount(lineage_id: str, ca: CaName) -> str:
     return f"pacs/{lineage_id}/{ca.value}"
 
 
+def data_mount(lineage_id: str) -> str:
+    """Return the Transit mount that wraps the data keys of an archive's images, without leading or trailing slash."""
+    return f"pacs/{lineage_id}/data"
+
+
+def data_key(archive: str) -> str:
+    """Return the Transit key that Orthanc's agent wraps data keys with.
+
+    It bears the ServiceAccount's name: static policies let a pod use the key of its own name and no other.
+    """
+    return f"{namespace_of(archive, ZONE_OF[Component.ORTHANC])}.{Component.ORTHANC.value}"
+
+
 def component_role(archive: str, component: Component, leaf: str) -> str:
     """Return the PKI role under which a component's pod has one named leaf signed.
 

@@ -20,6 +20,7 @@ from pacs_operator.vault.layout import (
     ROOT_LIFE_HOURS,
     STATUS_LIFE_SECONDS,
     Authority,
+    DataKeys,
     Entry,
     Operator,
     Site,
@@ -100,6 +101,7 @@ class VaultClient:
         changes = Changes()
         for authority in layout.authorities:
             changes += self._ensure_authority(authority)
+        changes += self._ensure_data_keys(layout.data_keys)
         for login in layout.logins:
             changes += self._ensure(login)
         return changes
@@ -162,6 +164,30 @@ class VaultClient:
         wanted = {entry.path.rpartition("/")[2] for entry in authority.roles}
         stray = sorted(role for role in present - wanted if not _is_peer(role))
         return changes + self._delete(f"{authority.path}/roles/{role}" for role in stray)
+
+    def _ensure_data_keys(self, wanted: DataKeys) -> Changes:
+        """Make the Transit key once. What differs is told, never put back: nobody but an administrator may."""
+        changes = Changes()
+        path = f"sys/mounts/{wanted.path}"
+        mount = self._session.read(path, absent=NO_MOUNT)
+        if mount is None:
+            self._session.write(path, wanted.mount)
+            changes += Changes(created=(path,))
+        elif mount.get("type") != wanted.mount["type"]:
+            raise VaultMisconfiguredError(
+                f"Vault's mount {wanted.path} is of type {mount.get('type')!r}, not 'transit'",
+                action="have Vault's administrator move it away; archives own everything below pacs/<lineage>/",
+            )
+        live = self._session.read(wanted.key.path)
+        if live is None:
+            self._session.write(wanted.key.path, wanted.key.written)
+            return changes + Changes(created=(wanted.key.path,))
+        if drift := wanted.key.drift(live):
+            raise VaultMisconfiguredError(
+                f"Vault's key {wanted.key.path} was altered: {', '.join(drift)}",
+                action="have Vault's administrator put it back, and find out who altered it: it opens every image",
+            )
+        return changes
 
     def _ensure_mount(self, authority: Authority) -> Changes:
         path = f"sys/mounts/{authority.path}"
