@@ -14,7 +14,6 @@ from pacs_operator.domain.names import CaName, data_mount, pki_mount
 from pacs_operator.vault.errors import VaultFailedError
 from pacs_operator.vault.session import Login, VaultSession
 
-
 DATA_KEY_BYTES = 32
 
 
