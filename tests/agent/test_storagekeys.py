@@ -21,6 +21,7 @@ class MemoryVault:
 
     def __init__(self) -> None:
         self.made: list[tuple[str, str, bytes]] = []
+        self.version = 1
         self.down = False
         self.lies = False
 
@@ -28,13 +29,17 @@ class MemoryVault:
         self._answer()
         plain = secrets.token_bytes(32)
         self.made.append((key, context, plain))
-        return DataKey(plain, f"vault:v1:{len(self.made)}")
+        return DataKey(plain, f"vault:v{self.version}:{len(self.made)}")
 
     def unwrap_data_key(self, lineage_id: str, key: str, context: str, wrapped: str) -> bytes:
         self._answer()
         found = self.made[int(wrapped.rpartition(":")[2]) - 1]
         assert found[:2] == (key, context)
         return bytes(32) if self.lies else found[2]
+
+    def rewrap_data_key(self, lineage_id: str, key: str, context: str, wrapped: str) -> str:
+        self._answer()
+        return f"vault:v{self.version}:{wrapped.rpartition(':')[2]}"
 
     def _answer(self) -> None:
         if self.down:
@@ -136,6 +141,44 @@ def test_a_key_that_does_not_open_to_what_was_made_is_not_used(place: Place) -> 
     with pytest.raises(StorageKeysError, match="does not unwrap"):
         keys(vault, place).keep(NOW)
     assert not place.ring.exists()
+
+
+def test_a_rotated_transit_key_wraps_anew_within_a_day_and_changes_no_key(place: Place) -> None:
+    vault = MemoryVault()
+    one = keys(vault, place)
+    one.keep(NOW)
+    file, open_keys = place.wrapped / "1.json", ring(place)
+    before = file.read_bytes()
+    one.rewrap(NOW)
+    assert file.read_bytes() == before, "the same version is nothing new"
+    vault.version = 2
+    one.rewrap(NOW + timedelta(hours=23))
+    assert file.read_bytes() == before
+    one.rewrap(NOW + timedelta(days=1))
+    assert b"vault:v2:1" in file.read_bytes() and ring(place) == open_keys
+    place.ring.unlink()
+    keys(vault, place).keep(NOW + timedelta(days=2))
+    assert ring(place) == open_keys
+
+
+def test_a_wrapping_that_does_not_open_never_takes_the_place_of_one_that_does(place: Place) -> None:
+    vault = MemoryVault()
+    one = keys(vault, place)
+    one.keep(NOW)
+    before = (place.wrapped / "1.json").read_bytes()
+    vault.version, vault.lies = 2, True
+    with pytest.raises(StorageKeysError, match="does not unwrap"):
+        one.rewrap(NOW)
+    assert (place.wrapped / "1.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("answer", ["", "vault:v2:no base64!", "vault:v2:" + "A" * 600])
+def test_an_answer_that_is_no_wrapping_is_refused(place: Place, answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = MemoryVault()
+    monkeypatch.setattr(vault, "make_data_key", lambda *_: DataKey(bytes(32), answer))
+    with pytest.raises(StorageKeysError):
+        keys(vault, place).keep(NOW)
+    assert not place.ring.exists() and not list(place.wrapped.iterdir())
 
 
 def test_killed_after_the_wrapped_key_was_written_it_is_taken_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

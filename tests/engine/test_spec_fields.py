@@ -19,6 +19,8 @@ CHANGES: dict[str, Any] = {
     "storage.storageClassName": "fast",
     "database.sizeGi": 6,
     "database.storageClassName": "fast",
+    "encryption.mode": "Transit",
+    "encryption.dataKeyMaxAgeDays": 30,
     "gate.service.type": "LoadBalancer",
     "gate.service.nodePort": 30763,
     "gate.service.loadBalancerClass": "example.org/lb",
@@ -58,7 +60,6 @@ ELSEWHERE = {
     "conformance.timeZone": "decides when a run is due: test_conformance",
     "conformance.suspend": "decides when a run is due: test_conformance",
     "database.mode": "one value so far",
-    "encryption.mode": "one value so far",
     "encryption.reason": "is shown in status.effective.encryption",
     "deletionPolicy": "one value so far",
 }
@@ -96,6 +97,10 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     node[parts[-1]] = value
     if path == "gate.service.loadBalancerClass":
         node["type"] = "LoadBalancer"
+    if path == "encryption.mode":
+        del node["reason"]
+    if path == "encryption.dataKeyMaxAgeDays":
+        spec["encryption"] = {"mode": "Transit", "dataKeyMaxAgeDays": value}
     return spec
 
 
@@ -109,6 +114,8 @@ def test_the_field_changes_what_is_rendered(path: str):
     base = archive_manifest()["spec"]
     if path == "gate.service.loadBalancerClass":
         base["gate"]["service"]["type"] = "LoadBalancer"
+    if path == "encryption.dataKeyMaxAgeDays":
+        base["encryption"] = {"mode": "Transit"}
     assert render.render_archive(desired(changed(path, CHANGES[path]))) != render.render_archive(desired(base))
 
 

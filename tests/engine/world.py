@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pacs_operator import render
 from pacs_operator.control import AgentUnreachableError
 from pacs_operator.domain import names
-from pacs_operator.domain.agentconfig import AgentStatus, LeafStatus, PeerActivity
+from pacs_operator.domain.agentconfig import AgentStatus, LeafStatus, PeerActivity, StorageTold
 from pacs_operator.domain.checks import Check
 from pacs_operator.domain.errors import PacsError, VaultError
 from pacs_operator.domain.facts import ClusterSettings, Desired, VaultSettings
@@ -171,6 +171,8 @@ class SimulatedAgents:
         self.silent = False
         self.not_after = START + timedelta(days=7)
         self.activity: list[PeerActivity] = []
+        self.storage: StorageTold | None = None  # what Orthanc's agent tells of the images at rest
+        self.problems: dict[str, str] = {}  # what Orthanc's agent says is wrong
 
     def status(self, address: str, server_name: str, credentials: ClientCredentials) -> AgentStatus:
         self.asked += 1
@@ -197,6 +199,8 @@ class SimulatedAgents:
             peers_revision=self._world.live_revision(component),
             leaves=leaves,
             peers=self.activity if component is Component.ORTHANC else [],
+            storage=self.storage if component is Component.ORTHANC else None,
+            problems=self.problems if component is Component.ORTHANC else {},
         )
 
 

@@ -73,6 +73,9 @@ def test_the_twin_an_administrator_may_rotate_and_what_was_wrapped_still_opens(p
     made = pod.make_data_key(LINEAGE, KEY, CONTEXT)
     provisioned.bao.call("POST", f"{PATH}/rotate", {})
     assert pod.unwrap_data_key(LINEAGE, KEY, CONTEXT, made.wrapped) == made.plain
+    newer = pod.rewrap_data_key(LINEAGE, KEY, CONTEXT, made.wrapped)
+    assert int(newer.split(":")[1][1:]) > int(made.wrapped.split(":")[1][1:])
+    assert pod.unwrap_data_key(LINEAGE, KEY, CONTEXT, newer) == made.plain
 
 
 def test_a_key_that_somebody_weakened_is_told_and_not_touched(provisioned: World) -> None:

@@ -81,7 +81,8 @@ def neighbour_of(config: AgentConfig, surroundings: Surroundings) -> Neighbour:
 
 async def _run(config: AgentConfig) -> None:
     surroundings = Surroundings()
-    context = Context(config, surroundings, PodVault(config.vault), SystemClock())
+    vault = PodVault(config.vault)
+    context = Context(config, surroundings, vault, SystemClock(), data_keys=vault)
     agent = asyncio.ensure_future(Agent(context, neighbour_of(config, surroundings)).run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

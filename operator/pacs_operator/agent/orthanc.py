@@ -4,11 +4,12 @@ import asyncio
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from pacs_operator.agent.errors import AgentConfigError, NeighbourError
 from pacs_operator.agent.files import PRIVATE, read_if_there, write_atomic
-from pacs_operator.agent.neighbour import Changes
+from pacs_operator.agent.neighbour import Changes, StorageTest
 from pacs_operator.agent.orthanc_entries import Entry, entries_of, same
 from pacs_operator.agent.orthanc_rest import REMOVAL_SECONDS, OrthancRest
 from pacs_operator.agent.paths import Surroundings
@@ -19,6 +20,7 @@ from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import PROBE_PATIENT_PREFIX
 
 T = TypeVar("T")
+PASSED = "Passed"
 SERVER_LEAF = "dicom-server"
 _REFUSED = ("refusedDuplicates", "refusedReserved", "refusedOther")  # as the archive plugin groups its refusals
 
@@ -40,6 +42,8 @@ class OrthancNeighbour:
         self._base = surroundings.config / "orthanc.json"
         self._assembled = surroundings.run / "orthanc" / "orthanc.json"
         self._peers: LivePeers | None = None
+        self._seals = config.storage is not None
+        self.storage_test = StorageTest()
         # Two: a long removal must not make Orthanc look dead.
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="orthanc")
 
@@ -106,8 +110,31 @@ class OrthancNeighbour:
             )
 
     async def ready(self) -> bool:
-        """Tell whether Orthanc answers and its database is up (``/statistics`` needs it, ``/system`` alone lies)."""
-        return await self._in_thread(lambda: self._rest.ok("/statistics") and self._rest.ok("/system"))
+        """Tell whether Orthanc answers, its database is up, and what it stores is encrypted where that was asked for.
+
+        ``/statistics`` needs the database, ``/system`` alone lies.
+        """
+        return await self._in_thread(
+            lambda: self._rest.ok("/statistics") and self._rest.ok("/system") and self._seals_or_need_not()
+        )
+
+    def _seals_or_need_not(self) -> bool:
+        """Tell whether the encrypting storage is what Orthanc stores with.
+
+        A failed test of itself is told, and takes nobody's images away: a full volume still reads.
+        """
+        if not self._seals:
+            return True
+        try:
+            told = self._rest.ask("GET", "/pacs/storage")
+        except NeighbourError:
+            return False
+        if not isinstance(told, dict) or told.get("mode") != "Transit":
+            return False
+        result = str(told.get("selfTest"))
+        passed = datetime.now(UTC) if result == PASSED else self.storage_test.passed
+        self.storage_test = StorageTest(result, passed)
+        return True
 
     async def alive(self) -> bool:
         """Tell whether Orthanc answers at all, with or without database: a restart would not bring that back."""

@@ -3,7 +3,9 @@
 The list that the storage plugin reads is described in ``images/archive/storage/keyring.h``.
 """
 
+import contextlib
 import os
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,6 +20,7 @@ from pacs_operator.domain.agentconfig import Time
 from pacs_operator.domain.model import Model
 from pacs_operator.vault.pods import DataKey
 
+REWRAP_AGAIN = timedelta(days=1)  # how late a rotation of the Transit key is followed
 MAX_KEY_ID = 2**32 - 1
 
 
@@ -36,6 +39,9 @@ class DataKeyVault(Protocol):
 
     def unwrap_data_key(self, lineage_id: str, key: str, context: str, wrapped: str) -> bytes:
         """Open one."""
+
+    def rewrap_data_key(self, lineage_id: str, key: str, context: str, wrapped: str) -> str:
+        """Wrap one by the newest version of the Transit key."""
 
 
 class WrappedKey(Model):
@@ -58,7 +64,7 @@ class Place:
     wrapped
         Folder on the images' volume, one file a key; never removed, since old images need old keys.
     objects
-        The storage's folder of objects by name: while one is there, there has to be a key.
+        The storage's folder of objects: while one is there, there has to be a key.
     ring
         The list for the storage plugin, in memory.
     """
@@ -89,6 +95,7 @@ class StorageKeys:
         self._vault, self._lineage, self._transit_key = vault, lineage_id, transit_key
         self._place, self._max_age = place, max_age
         self._plain: dict[int, bytes] = {}
+        self._rewrapped: datetime | None = None
 
     def keep(self, now: datetime) -> int:
         """Have every key in memory and one that is young enough; return the id of the one for new images.
@@ -111,6 +118,27 @@ class StorageKeys:
             known.append(self._make(known[-1].id + 1 if known else 1, now))
         self._publish(known[-1].id)
         return known[-1].id
+
+    def rewrap(self, now: datetime) -> None:
+        """Follow a rotation of the Transit key, once a day: the keys stay, their wrapping is new, no image is touched.
+
+        Raises
+        ------
+        StorageKeysError
+            A file or an answer that is not this archive's; what lies there stays.
+        VaultError
+            Vault does not wrap anew.
+        """
+        if self._rewrapped is not None and now - self._rewrapped < REWRAP_AGAIN:
+            return
+        for key in self._read():
+            self._rewrap(key)
+        self._rewrapped = now
+
+    @property
+    def count(self) -> int:
+        """Return how many keys are open."""
+        return len(self._plain)
 
     def _read(self) -> list[WrappedKey]:
         """Return the keys on the volume, in the order of their ids."""
@@ -147,22 +175,40 @@ class StorageKeys:
         """Make a key; it lies wrapped on the volume before anything is encrypted with it."""
         context = _context(self._lineage, number)
         made = self._vault.make_data_key(self._lineage, self._transit_key, context)
-        key = WrappedKey(
-            id=number,
-            lineage_id=self._lineage,
-            transit_key=self._transit_key,
-            context=context,
-            wrapped=made.wrapped,
-            created=rfc3339(now),
-        )
-        path = self._place.wrapped / f"{number}.json"
-        write_atomic(path, key.model_dump_json(by_alias=True, indent=1).encode(), PRIVATE)
-        _sync_folder(self._place.wrapped)
-        # What lies there opens to what Vault said, or nothing is encrypted with it.
-        if self._unwrap(self._parse(path)) != made.plain:
-            raise StorageKeysError(f"{path}: does not unwrap to the key that was made", action="see Vault's audit log")
+        key = {
+            "id": number,
+            "lineageId": self._lineage,
+            "transitKey": self._transit_key,
+            "context": context,
+            "wrapped": made.wrapped,
+            "created": rfc3339(now),
+        }
+        checked = self._checked(key, made.plain)
+        self._write(checked)
         self._plain[number] = made.plain
-        return key
+        return checked
+
+    def _rewrap(self, key: WrappedKey) -> None:
+        wrapped = self._vault.rewrap_data_key(self._lineage, key.transit_key, key.context, key.wrapped)
+        if _version(wrapped) <= _version(key.wrapped):
+            return
+        self._write(self._checked({**key.model_dump(by_alias=True), "wrapped": wrapped}, self._plain[key.id]))
+
+    def _checked(self, document: dict[str, object], plain: bytes) -> WrappedKey:
+        """Have what will lie on the volume opened, or it does not get there: images would hang on it."""
+        with contextlib.suppress(ValidationError):
+            key = WrappedKey.model_validate(document)
+            if self._unwrap(key) == plain:
+                return key
+        raise StorageKeysError(
+            f"data key {document['id']}: does not unwrap to the key that was made",
+            action="see Vault's audit log; something between the pods and Vault may alter answers",
+        )
+
+    def _write(self, key: WrappedKey) -> None:
+        content = key.model_dump_json(by_alias=True, indent=1).encode()
+        write_atomic(self._place.wrapped / f"{key.id}.json", content, PRIVATE)
+        _sync_folder(self._place.wrapped)
 
     def _publish(self, active: int) -> None:
         lines = ["pacs-keys 1", f"lineage {self._lineage}", f"active {active}"]
@@ -174,6 +220,12 @@ class StorageKeys:
 
 def _context(lineage_id: str, number: int) -> str:
     return f"{lineage_id}/{number}"
+
+
+def _version(wrapped: str) -> int:
+    """Return the version of the Transit key in ``vault:v<version>:<ciphertext>``; 0 for anything else."""
+    found = re.fullmatch(r"vault:v([0-9]{1,9}):.+", wrapped)
+    return int(found[1]) if found else 0
 
 
 def _time(text: str) -> datetime:

@@ -10,6 +10,8 @@ from pacs_operator.domain.identifiers import check_ae_title, check_disjoint
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.peer import Right
 
+#: A new data key for new images each quarter, where the spec leaves it open.
+DATA_KEY_AGE_DAYS = 90
 Quantity = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -63,8 +65,19 @@ class Database(Storage):
 class Encryption(Model):
     """Encryption of the images at rest; ``None`` needs a reason, which is shown in the status."""
 
-    mode: Literal["None"]
-    reason: Annotated[str, Field(min_length=10, max_length=256)]
+    mode: Literal["Transit", "None"]
+    reason: Annotated[str, Field(min_length=10, max_length=256)] | None = None
+    data_key_max_age_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+
+    @property
+    def on(self) -> bool:
+        """Tell whether images are encrypted."""
+        return self.mode == "Transit"
+
+    @property
+    def key_age_days(self) -> int:
+        """Return after how many days new images get a new data key."""
+        return self.data_key_max_age_days or DATA_KEY_AGE_DAYS
 
 
 class GateService(Model):
@@ -157,6 +170,17 @@ class ArchiveSpec(Model):
             raise InvalidSpecError(
                 "spec.bootstrap.lineageID: missing while mode is Adopt",
                 action="copy it from the label pacs-operator.io/lineage of the retained namespaces",
+            )
+        if self.encryption.on is (self.encryption.reason is not None):
+            raise InvalidSpecError(
+                f"spec.encryption.reason: {'given' if self.encryption.on else 'missing'} "
+                f"while mode is {self.encryption.mode}",
+                action="say with mode None why images are not encrypted; leave it out with mode Transit",
+            )
+        if self.encryption.data_key_max_age_days and not self.encryption.on:
+            raise InvalidSpecError(
+                "spec.encryption.dataKeyMaxAgeDays: given while mode is None",
+                action="leave it out, or encrypt with mode Transit",
             )
         if not _is_time_zone(self.conformance.time_zone):
             raise InvalidSpecError(

@@ -18,6 +18,7 @@ class ConditionType(StrEnum):
     DATABASE_READY = "DatabaseReady"
     CERTIFICATES_CURRENT = "CertificatesCurrent"
     PEERS_ACCEPTED = "PeersAccepted"
+    IMAGES_ENCRYPTED = "ImagesEncrypted"
     NETWORK_ISOLATED = "NetworkIsolated"
     CONFORMANCE_PASSED = "ConformancePassed"
     ORPHANED = "Orphaned"  # only while deleting: something is left in Vault that we could not remove in time

@@ -21,6 +21,7 @@ LABEL_CONSENT = f"{GROUP}/consent"  # on a namespace made for us beforehand; val
 ANNOTATION_REASON = f"{GROUP}/reason"  # why a policy rule exists, for the auditor
 ANNOTATION_CONFIG_HASH = f"{GROUP}/config-hash"  # in a pod template: what a restart depends on
 ANNOTATION_LIVE_HASH = f"{GROUP}/live-config-hash"  # on a running pod: makes the kubelet refresh volumes at once
+ANNOTATION_ENCRYPTION = f"{GROUP}/encryption"  # on the images' volume claim: how they lie there
 ANNOTATION_RUN_NOW = f"{GROUP}/run-conformance"  # a token; compared with status.lastHandledConformanceToken
 
 MAX_ARCHIVE_NAME = 40

@@ -59,7 +59,16 @@ class Effective(Model):
     gate_max_associations: int
     conformance_schedule: str
     conformance_time_zone: str
-    encryption: str  # mode and reason
+    encryption: str  # mode, and reason or age of data keys
+
+
+class EncryptionStatus(Model):
+    """How images lie on the volume; ``verified`` is refreshed at most once an hour."""
+
+    transit_key: str  # <mount>/<key>, which wraps the data keys
+    active_data_key: int
+    data_keys: int
+    verified: Time | None = None  # an object was written, read back, and was not in clear on the volume
 
 
 class ConformanceStatus(Model):
@@ -105,6 +114,7 @@ class ArchiveStatus(Model):
     zones: Annotated[list[ZoneStatus], Field(max_length=8)] = []
     certificates: Annotated[list[CertificateStatus], Field(max_length=64)] = []
     effective: Effective | None = None
+    encryption: EncryptionStatus | None = None
     conformance: ConformanceStatus | None = None
     peers: PeersStatus | None = None
     waiting: Annotated[list[str], Field(max_length=MAX_WAITING)] = []

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from pacs_operator.domain.agentconfig import PeerActivity
+from pacs_operator.domain.archive import Encryption
 from pacs_operator.domain.conditions import ConditionType, merge
 from pacs_operator.domain.names import Component, Port, Zone, namespace_of, service_dns
 from pacs_operator.domain.status import (
@@ -38,10 +39,12 @@ _ANNOUNCED = (
     ConditionType.DATABASE_READY,
     ConditionType.CERTIFICATES_CURRENT,
     ConditionType.PEERS_ACCEPTED,
+    ConditionType.IMAGES_ENCRYPTED,
     ConditionType.NETWORK_ISOLATED,
     ConditionType.CONFORMANCE_PASSED,
     ConditionType.ORPHANED,
 )
+_MAY_BE_OLD = (ConditionType.CONFORMANCE_PASSED, ConditionType.IMAGES_ENCRYPTED)
 _BAD_WHEN_TRUE = (ConditionType.STALLED, ConditionType.ORPHANED)
 
 
@@ -80,6 +83,7 @@ def fill(run: Pass) -> None:
     )
     _database(run)
     evidence.certificates(run)
+    evidence.encryption(run)
     _peers_condition(run)
     evidence.conformance(run)
     evidence.isolation(run)
@@ -113,8 +117,14 @@ def _effective(run: Pass) -> Effective | None:
         gate_max_associations=spec.gate.max_associations,
         conformance_schedule=spec.conformance.schedule,
         conformance_time_zone=spec.conformance.time_zone,
-        encryption=f"{spec.encryption.mode}: {spec.encryption.reason}",
+        encryption=_encryption(spec.encryption),
     )
+
+
+def _encryption(wanted: Encryption) -> str:
+    if wanted.on:
+        return f"{wanted.mode}: a new data key every {wanted.key_age_days} days"
+    return f"{wanted.mode}: {wanted.reason}"
 
 
 def summarise(run: Pass) -> PeersStatus:
@@ -211,7 +221,9 @@ def _peers(run: Pass) -> Verdict:
 
 def _summary(run: Pass) -> None:
     rolling = settled(run)
-    needed = (ConditionType.DATABASE_READY, ConditionType.CERTIFICATES_CURRENT, ConditionType.CONFORMANCE_PASSED)
+    needed = [ConditionType.DATABASE_READY, ConditionType.CERTIFICATES_CURRENT, ConditionType.CONFORMANCE_PASSED]
+    if run.archive is not None and run.archive.spec.encryption.on:
+        needed.insert(2, ConditionType.IMAGES_ENCRYPTED)
     provisioned = run.conditions.get(ConditionType.VAULT_READY)
     open_ends = [run.conditions[kind] for kind in needed if not _promise_kept(run, kind)]
     run.set(ConditionType.STALLED, "False", "NotStalled", "Nothing here needs a person")
@@ -237,7 +249,7 @@ def _summary(run: Pass) -> None:
 def _promise_kept(run: Pass, kind: ConditionType) -> bool:
     condition = run.conditions[kind]
     # A stale or repeated run does not take service away: this configuration was attacked once and held.
-    return condition.status == "True" or (kind is ConditionType.CONFORMANCE_PASSED and condition.reason == "Stale")
+    return condition.status == "True" or (kind in _MAY_BE_OLD and condition.reason == "Stale")
 
 
 def write(run: Pass) -> bool:

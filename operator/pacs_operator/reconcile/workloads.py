@@ -4,7 +4,7 @@ from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.disruption import Cause, may_disrupt
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.names import GROUP, ZONE_OF, Component, namespace_of
+from pacs_operator.domain.names import ANNOTATION_ENCRYPTION, GROUP, ZONE_OF, Component, namespace_of
 from pacs_operator.domain.rotation import ANNOTATION_RESTARTED_FOR, Rotation
 from pacs_operator.domain.status import MAX_WAITING, MAX_WAITING_TEXT
 from pacs_operator.kube.apply import Written, content_hash, in_apply_order
@@ -90,6 +90,18 @@ def check_volumes(run: Pass) -> None:
                 action="a volume keeps its class for life: put the name back",
                 reason="StorageClassChanged",
             )
+        _check_encryption(manifest, live, name)
+
+
+def _check_encryption(claim: Manifest, live: Manifest, name: str) -> None:
+    """Refuse to read a volume otherwise than it was written: images in clear would lie beside encrypted ones."""
+    new, old = (annotations_of(one).get(ANNOTATION_ENCRYPTION, "None") for one in (claim, live))
+    if new != old:
+        raise InvalidSpecError(
+            f"spec.encryption.mode: {new} differs from {old}, in which volume claim {name} was written",
+            action="a volume keeps its mode for life: put the mode back",
+            reason="EncryptionChanged",
+        )
 
 
 def _check_never_filled(run: Pass, claim: Manifest, live: Manifest | None) -> None:

@@ -8,14 +8,14 @@ from typing import Any
 from urllib.parse import urlencode
 
 from pacs_operator.domain import names
-from pacs_operator.domain.agentconfig import TLS_DIR
+from pacs_operator.domain.agentconfig import IMAGES_DIR, TLS_DIR
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import Component, Port, service_dns
 
-STORAGE_DIR = "/var/lib/orthanc/db"
 CONFIG_FILE = "/run/pacs/orthanc/orthanc.json"  # assembled by the agent
 
 _PLUGINS = "/usr/share/orthanc/plugins"
+_STORAGE_PLUGIN = "/opt/pacs/storage/libpacs-storage.so"  # the encrypting storage area
 
 # RFC 9325 4.2, OpenSSL's names (IANA's make Orthanc exit); TLS 1.3 suites are not listed here.
 TLS12_SUITES = (
@@ -142,7 +142,7 @@ def _http() -> dict[str, Any]:
 def _storage() -> dict[str, Any]:
     """Return an archive that never deletes by itself, and says so when it is full."""
     return {
-        "StorageDirectory": STORAGE_DIR,
+        "StorageDirectory": IMAGES_DIR,  # not used while the storage plugin keeps the images
         "MaximumStorageSize": 0,
         "MaximumPatientCount": 0,
         "MaximumStorageMode": "Reject",
@@ -178,14 +178,18 @@ def _plugins(desired: Desired) -> dict[str, Any]:
 
     DICOMweb is left out as long as no gate speaks HTTPS: STOW-RS bypasses the C-STORE filter.
     """
+    encryption = desired.archive.spec.encryption
+    plugins = [f"{_PLUGINS}/libOrthancPostgreSQLIndex.so", f"{_PLUGINS}/libOrthancPython.so"]
     return {
-        "Plugins": [f"{_PLUGINS}/libOrthancPostgreSQLIndex.so", f"{_PLUGINS}/libOrthancPython.so"],
+        "Plugins": [_STORAGE_PLUGIN, *plugins] if encryption.on else plugins,
         "PythonScript": "/opt/pacs/plugin/pacs_archive.py",
         "PythonVerbose": False,
         "PacsArchive": {  # read by our Python plugin
             "ReservedPatientPrefix": names.PROBE_PATIENT_PREFIX,
             "ReservedUidRoot": names.PROBE_UID_ROOT,
             "ProbeAETitles": [names.PROBE_AE_TITLE, names.PROBE_STORE_ONLY_AE_TITLE],
+            # Orthanc ends when its images lie otherwise; absent, they have to lie in clear.
+            **({"StorageEncryption": encryption.mode} if encryption.on else {}),
         },
         "PostgreSQL": {
             "EnableIndex": True,

@@ -96,6 +96,10 @@ class PodVault:
         """Have a data key unwrapped; see the function of that name."""
         return unwrap_data_key(self._session, lineage_id, key, context, wrapped)
 
+    def rewrap_data_key(self, lineage_id: str, key: str, context: str, wrapped: str) -> str:
+        """Have a data key wrapped anew; see the function of that name."""
+        return rewrap_data_key(self._session, lineage_id, key, context, wrapped)
+
 
 @dataclass(frozen=True)
 class DataKey:
@@ -145,6 +149,19 @@ def unwrap_data_key(session: VaultSession, lineage_id: str, key: str, context: s
     """
     path = f"{data_mount(lineage_id)}/decrypt/{key}"
     return _key_of(session.write(path, {"context": _base64(context), "ciphertext": wrapped}), path)
+
+
+def rewrap_data_key(session: VaultSession, lineage_id: str, key: str, context: str, wrapped: str) -> str:
+    """Have a data key wrapped by the newest version of the Transit key; it does not leave Vault for that.
+
+    Raises
+    ------
+    VaultError
+        With a reason of `pacs_operator.vault.errors`.
+    """
+    path = f"{data_mount(lineage_id)}/rewrap/{key}"
+    answer = session.write(path, {"context": _base64(context), "ciphertext": wrapped})
+    return str(answer.get("ciphertext", ""))
 
 
 def _key_of(answer: dict[str, Any], path: str) -> bytes:
