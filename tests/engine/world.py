@@ -217,6 +217,7 @@ class World:
         self.agents = SimulatedAgents(self)
         self.now = START
         self.outcome_of_checks: dict[Check, str] = {}
+        self.code_of_checks: dict[Check, str] = {}
         self.jobs_run: list[str] = []
         self.missing_images: set[str] = set()  # what no registry has
         self.drawn: list[str] = []
@@ -340,7 +341,10 @@ class World:
         run = key[2].removeprefix("conformance-")
         checks = [
             CheckResult(
-                check=check.value, outcome=self.outcome_of_checks.get(check, "Passed"), layer="gate", code="rj-1-1-3"
+                check=check.value,
+                outcome=self.outcome_of_checks.get(check, "Passed"),
+                layer="gate",
+                code=self.code_of_checks.get(check, "rj-1-1-3"),
             )
             for check in Check
         ]

@@ -98,7 +98,7 @@ class World:
         port = 0
         self.gates = []
         for number, address in enumerate(self.replicas, start=1):
-            weak = self.weak if number == self.weak_replica else Weaknesses()
+            weak = self.weak if self.weak.contained or number == self.weak_replica else Weaknesses()
             gate = Gate(Rules(TITLE, titles, server, self.peers_ca.ca_pem, weak), self.archive.endpoint, address, port)
             self.stack.callback(gate.close)
             self.gates.append(gate)

@@ -199,6 +199,8 @@ class GateNeighbour:
         for slot, before, after in plan.change:
             for title in sorted(after.titles - before.titles):
                 await self._socket.add_entry(gatemaps.TITLES, f"{slot}/{title}", "1")
+            if before.contained and not after.contained:
+                await self._socket.remove_entry(gatemaps.CONTAINED, slot)
         for slot, rights in plan.fill:
             await self._fill(slot, rights)
         if remain:
@@ -214,13 +216,15 @@ class GateNeighbour:
 
     async def _forget(self, slots: frozenset[str], entries: Entries) -> None:
         """Forget whose these slots were; until then nobody else gets them."""
-        for name in (gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.IDS):
+        for name in (gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.CONTAINED, gatemaps.IDS):
             for slot in slots & {key for key, _ in entries[name]}:
                 await self._socket.remove_entry(name, slot)
         for slot in slots:
             self._tally.serials.pop(slot, None)
 
     async def _narrow(self, slot: str, before: Rights, after: Rights) -> None:
+        if after.contained and not before.contained:
+            await self._socket.add_entry(gatemaps.CONTAINED, slot, "1")
         for title in sorted(before.titles - after.titles):
             await self._socket.remove_entry(gatemaps.TITLES, f"{slot}/{title}")
         if after.sources != before.sources:
@@ -231,6 +235,8 @@ class GateNeighbour:
     async def _fill(self, slot: str, rights: Rights) -> None:
         await self._socket.add_entry(gatemaps.IDS, slot, rights.peer)
         await self._socket.add_entry(gatemaps.LIMITS, slot, rights.limit)
+        if rights.contained:
+            await self._socket.add_entry(gatemaps.CONTAINED, slot, "1")
         await self._socket.add_entry(gatemaps.SOURCES, slot, rights.sources)
         for title in sorted(rights.titles):
             await self._socket.add_entry(gatemaps.TITLES, f"{slot}/{title}", "1")

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     WRONG_CALLED_AE_TITLE = "WrongCalledAETitle"
     WRONG_CALLING_AE_TITLE = "WrongCallingAETitle"
     TOO_MANY_ASSOCIATIONS = "TooManyAssociations"
+    CONTAINED = "Contained"
     GATE_FULL = "GateFull"
     ARCHIVE_UNAVAILABLE = "ArchiveUnavailable"
     TLS = "Tls"

@@ -7,7 +7,7 @@ from pacs_operator.agent.errors import InvalidPeersError
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 
-MAPS = (gatemaps.IDS, gatemaps.TITLES, gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.IDENTITY)
+MAPS = (gatemaps.IDS, gatemaps.TITLES, gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.CONTAINED, gatemaps.IDENTITY)
 Entries = dict[str, list[tuple[str, str]]]  # map -> its entries as read
 
 
@@ -20,6 +20,7 @@ class Rights:
     titles: frozenset[str]  # keys of gatemaps.TITLES without the slot
     sources: str
     limit: str
+    contained: bool = False
 
     @classmethod
     def of(cls, peer: LivePeer) -> "Rights":
@@ -30,6 +31,7 @@ class Rights:
             titles=frozenset(map(gatemaps.title_hex, peer.ae_titles)),
             sources=gatemaps.sources_value(peer.source_cidrs),
             limit=str(peer.max_associations),
+            contained=bool(peer.contained),
         )
 
     def narrows(self, before: "Rights") -> bool:
@@ -38,7 +40,8 @@ class Rights:
         A lower limit does not count: it holds for new associations, and which of the open ones should end
         nobody could say.
         """
-        return not before.titles <= self.titles or not _sources_widen(before.sources, self.sources)
+        shut = self.contained and not before.contained
+        return shut or not before.titles <= self.titles or not _sources_widen(before.sources, self.sources)
 
 
 def _sources_widen(before: str, after: str) -> bool:
@@ -58,13 +61,21 @@ class LiveSlot:
     titles: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
+    contained: list[str] = field(default_factory=list)
 
     def rights(self) -> Rights | None:
         """Return what it gives, or None when it is incomplete or ambiguous."""
         one_each = all(len(values) == 1 for values in (self.ids, self.identities, self.sources, self.limits))
-        if not one_each or len(set(self.titles)) != len(self.titles):
+        if not one_each or len(set(self.titles)) != len(self.titles) or len(self.contained) > 1:
             return None
-        return Rights(self.ids[0], self.identities[0], frozenset(self.titles), self.sources[0], self.limits[0])
+        return Rights(
+            self.ids[0],
+            self.identities[0],
+            frozenset(self.titles),
+            self.sources[0],
+            self.limits[0],
+            bool(self.contained),
+        )
 
 
 def live_slots(entries: Entries) -> dict[str, LiveSlot]:
@@ -75,7 +86,12 @@ def live_slots(entries: Entries) -> dict[str, LiveSlot]:
     for key, _ in entries[gatemaps.TITLES]:
         slot, _, title = key.partition("/")
         slots[slot].titles.append(title)
-    for name, attribute in ((gatemaps.IDS, "ids"), (gatemaps.SOURCES, "sources"), (gatemaps.LIMITS, "limits")):
+    for name, attribute in (
+        (gatemaps.IDS, "ids"),
+        (gatemaps.SOURCES, "sources"),
+        (gatemaps.LIMITS, "limits"),
+        (gatemaps.CONTAINED, "contained"),
+    ):
         for slot, value in entries[name]:
             getattr(slots[slot], attribute).append(value)
     return dict(slots)

@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, model_validator
 
+from pacs_operator.domain.containment import Containment
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint
 from pacs_operator.domain.model import Model
@@ -158,6 +159,7 @@ class ArchiveSpec(Model):
     gate: Gate
     scheduling: Scheduling = Scheduling()
     conformance: Conformance = Conformance()
+    containment: Containment = Containment(mode="None")
     deletion_policy: Literal["Retain"] = "Retain"
 
     @model_validator(mode="after")

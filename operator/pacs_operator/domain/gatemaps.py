@@ -12,6 +12,7 @@ IDENTITY = "virt@identity"  # DNS name of the certificate -> slot
 IDS = "virt@ids"  # slot -> id of the peer, for records and for an agent that starts again
 TITLES = "virt@titles"  # "<slot>/<title in hex>" -> 1; hex, because titles may hold what the socket's syntax uses
 SOURCES = "virt@sources"  # slot -> "<network in hex>/<bits>,..." or ANY_SOURCE
+CONTAINED = "virt@contained"  # slot -> 1: known, but told to try again later
 LIMITS = "virt@limits"  # slot -> greatest number of associations at one time
 
 ANY_SOURCE = "any"

@@ -16,6 +16,8 @@ class LivePeer(Model):
     ``id`` is ``namespace/name`` of the DicomPeer, or ``probe/<name>`` for the archive's own probes.
     ``source_cidrs`` empty means any source that the network policies let through (probe pods, whose
     addresses change); an accepted DicomPeer always has at least one.
+    ``contained`` is True for a peer that stays known and is told to try again later, and absent otherwise, so that
+    agents of earlier releases can read every list that needs no more than they know.
     """
 
     id: Annotated[str, Field(max_length=317)]
@@ -24,6 +26,7 @@ class LivePeer(Model):
     source_cidrs: Annotated[list[str], Field(alias="sourceCIDRs")]
     rights: list[Right]
     max_associations: int
+    contained: bool | None = None
 
 
 class LivePeers(Model):

@@ -54,6 +54,7 @@ def narrowed(live: LivePeer, wanted: LivePeer) -> LivePeer | None:
         source_cidrs=cidrs,
         rights=rights,
         max_associations=min(live.max_associations, wanted.max_associations),
+        contained=live.contained or wanted.contained,
     )
 
 

@@ -104,6 +104,14 @@ class PeersStatus(Model):
     listed: Annotated[list[PeerSummary], Field(max_length=MAX_LISTED_PEERS, alias="list")] = []
 
 
+class ContainmentStatus(Model):
+    """Since when the gate serves nobody but the spared, and why; absent while it serves all."""
+
+    since: Time
+    reason: Annotated[str, Field(max_length=256)]
+    spared: Annotated[list[str], Field(max_length=16)] = []  # namespace/name
+
+
 class ArchiveStatus(Model):
     """``PacsArchive.status``."""
 
@@ -117,6 +125,7 @@ class ArchiveStatus(Model):
     encryption: EncryptionStatus | None = None
     conformance: ConformanceStatus | None = None
     peers: PeersStatus | None = None
+    containment: ContainmentStatus | None = None
     waiting: Annotated[list[str], Field(max_length=MAX_WAITING)] = []
     last_handled_conformance_token: Annotated[str, Field(max_length=253)] | None = None
 

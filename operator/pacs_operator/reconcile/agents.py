@@ -92,6 +92,11 @@ def serving_pods(run: Pass) -> list[Manifest]:
     ]
 
 
+def component_of(pod: Manifest) -> Component:
+    """Return which component a serving pod is."""
+    return Component(labels_of(pod)[names.LABEL_COMPONENT])
+
+
 def answers(run: Pass, *components: Component) -> list[AgentStatus]:
     """Return what the agents of these components told."""
     return [status for component, status in run.memory.agents.values() if component in components]

@@ -18,6 +18,7 @@ from pacs_operator.kube.port import Manifest, metadata
 from pacs_operator.reconcile import (
     agents,
     conformance,
+    containment,
     deletion,
     evidence,
     fences,
@@ -105,11 +106,12 @@ class ArchiveReconciler:
         memory = self._memory.setdefault(name, Memory(Applier(kube)))
         observed = observe.typed_status(live)
         run = Pass(name, live, observed, self._ports, self._settings, memory, now, status=observed)
+        held = _attempt(run, containment.hold)
         if metadata(live).get("deletionTimestamp"):
-            return _told(run, deletion.step)
+            return _closed(_told(run, deletion.step), held)
         if (live.get("spec") or {}).get("suspend") is True:
-            return _told(run, _suspended)
-        outcome = _work(run)
+            return _closed(_told(run, _suspended), held)
+        outcome = _work(run, held)
         self._ends[name] = agents.ends_by_component(run.status.certificates)
         self._peers[name] = numbers(run)
         return outcome
@@ -125,13 +127,15 @@ class ArchiveReconciler:
         return Outcome("Gone")
 
 
-def _work(run: Pass) -> Outcome:
+def _work(run: Pass, held: PacsError | None) -> Outcome:
     error = _attempt(run, status.announce)
     before = run.observed
     error = error or _attempt(run, _stages)
     if error is not None:
         _record(run, error)
         error = _enforce(run, error)
+    containment.report(run, stopped=error is not None)
+    error = error or held  # a full pass tells the gate too; whatever else could not be told is tried again soon
     if status.write(run) or run.notices:
         status.tell(run, before)
     if error is not None and error.retry:
@@ -161,6 +165,13 @@ def _enforce(run: Pass, error: PacsError) -> PacsError:
     except Exception as failure:
         return error if error.retry else UnexpectedError.of(failure)
     return error
+
+
+def _closed(outcome: Outcome, held: PacsError | None) -> Outcome:
+    """Return the outcome of a pass that told the gate of a containment; a failure of that is tried again."""
+    if held is not None:
+        raise held
+    return outcome
 
 
 def _told(run: Pass, act: Callable[[Pass], Outcome]) -> Outcome:
@@ -209,6 +220,8 @@ def _stages(run: Pass) -> None:
 
 def _prune(run: Pass) -> None:
     namespaces = {namespace_of(run.name, zone) for zone in Zone}
+    if run.archive is not None and run.archive.spec.containment.isolated:
+        return  # evidence: nothing is taken away
     for gone in run.memory.applier.prune(list(run.owned.values()), run.manifests, namespaces):
         _forget(run, gone)
 
@@ -234,8 +247,8 @@ def _record(run: Pass, error: PacsError) -> None:
 
 def _suspended(run: Pass) -> Outcome:
     text = (
-        "spec.suspend is true: nothing is written but this status; what runs keeps running, "
-        "and peers that are revoked or narrowed stay in force until it is false"
+        "spec.suspend is true: nothing is written but this status and what spec.containment closes; "
+        "what runs keeps running, and peers that are revoked or narrowed stay in force until it is false"
     )
     _try_to_type(run)
     evidence.age(run)
@@ -243,6 +256,7 @@ def _suspended(run: Pass) -> Outcome:
     run.set(ConditionType.RECONCILING, "False", "Suspended", text)
     run.set(ConditionType.STALLED, "False", "Suspended", text)
     run.set(ConditionType.READY, "Unknown", "Suspended", text)
+    containment.report(run, stopped=True)
     status.write(run)
     return Outcome("Suspended")
 
@@ -262,6 +276,9 @@ def _outcome(run: Pass, error: PacsError | None) -> Outcome:
     if workloads.settled(run):
         return Outcome("Progressing", PROGRESS_SECONDS)
     ready = run.conditions.get(ConditionType.READY)
+    contained = run.conditions.get(ConditionType.CONTAINED)
+    if contained is not None and contained.status == "True" and not run.vault_error:
+        return Outcome("Ready", _until_next(run))
     if run.vault_error or ready is None or ready.status != "True":
         return Outcome("Progressing", UNREADY_SECONDS)
     return Outcome("Ready", _until_next(run))

@@ -17,9 +17,8 @@ from pacs_operator.domain.errors import PacsError
 from pacs_operator.domain.names import Component, data_key, data_mount
 from pacs_operator.domain.status import CertificateStatus, ConformanceStatus, EncryptionStatus
 from pacs_operator.reconcile.agents import answers, crl_ends, end_of, reported
-from pacs_operator.reconcile.conformance import check_schedule, freshness, parse_time
+from pacs_operator.reconcile.conformance import attacked, check_schedule, freshness, parse_time, proves_containment
 from pacs_operator.reconcile.context import Pass
-from pacs_operator.reconcile.workloads import running_hash
 
 #: A leaf this close to its end should long have been renewed (agents renew at two thirds of its life).
 RENEWAL_OVERDUE = timedelta(hours=24)
@@ -80,6 +79,10 @@ def conformance(run: Pass) -> None:
     elif last.outcome == "Failed":
         failed = [check.check for check in last.checks if check.outcome == "Failed"]
         run.set(kind, "False", "ChecksFailed", f"Run {last.run}: {', '.join(failed[:12])}")
+    elif run.archive.spec.containment.isolated and proves_containment(last):
+        passed = sum(check.outcome == "Passed" for check in last.checks)
+        text = f"Run {last.run}: {passed} checks passed, {len(last.checks) - passed} wait for the end of containment"
+        run.set(kind, "Unknown", "Contained", text)
     elif last.outcome == "NotRun":
         text = f"Run {last.run} could not prove anything; see job conformance-{last.run} in {run.name}-ops"
         run.set(kind, "Unknown", "NotRun", text)
@@ -98,7 +101,7 @@ def _stale(last: ConformanceStatus) -> str:
 
 
 def _attacked_this(run: Pass, last: ConformanceStatus) -> bool:
-    return last.config_hash == running_hash(run)
+    return last.config_hash == attacked(run)
 
 
 def isolation(run: Pass) -> None:

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from pacs_operator.domain import names
 from pacs_operator.domain.acceptance import Claim, Decision, accepted_peers, decide
 from pacs_operator.domain.archive import Archive
+from pacs_operator.domain.containment import Containment, contain
 from pacs_operator.domain.errors import ConflictError, NotFoundError
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 from pacs_operator.domain.names import CaName, Component, peer_role, pki_mount
@@ -24,7 +25,8 @@ from pacs_operator.reconcile.observe import read_claims
 def accept(run: Pass) -> None:
     """Decide on all peers of the archive and make the live list."""
     judge(run, run.archive)
-    run.peers = live_peers(run.name, accepted_peers(run.decisions))
+    containment = run.archive.spec.containment if run.archive else None
+    run.peers = live_peers(run.name, accepted_peers(run.decisions), containment)
 
 
 def judge(run: Pass, archive: Archive | None, consenting: set[str] | None = None) -> None:
@@ -55,9 +57,9 @@ def _as_known(run: Pass, claim: Claim) -> Claim:
     return replace(claim, error=error) if error and generation == claim.generation else claim
 
 
-def live_peers(archive: str, accepted: list[Peer]) -> LivePeers:
+def live_peers(archive: str, accepted: list[Peer], containment: Containment | None = None) -> LivePeers:
     """Return what gate and Orthanc apply: the archive's own probes and the accepted peers."""
-    return as_list([*probe_peers(archive), *map(live_peer, accepted)])
+    return as_list(contain([*probe_peers(archive), *map(live_peer, accepted)], containment))
 
 
 def live_peer(peer: Peer) -> LivePeer:

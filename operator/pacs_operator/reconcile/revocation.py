@@ -12,10 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pacs_operator.domain import names
+from pacs_operator.domain import containment, names
 from pacs_operator.domain.acceptance import accepted_peers
 from pacs_operator.domain.archive import Archive, ArchiveSpec, Dicom, LabelSelector, PeerBounds
 from pacs_operator.domain.conditions import ConditionType
+from pacs_operator.domain.containment import contain
 from pacs_operator.domain.errors import NotFoundError, PacsError
 from pacs_operator.domain.gatepeers import PEERS_FILE, LivePeer, LivePeers
 from pacs_operator.domain.names import ZONE_OF, Component, Zone, namespace_of
@@ -77,7 +78,7 @@ def enforce(run: Pass, error: PacsError) -> None:
     """
     failures = fences.restore(run, [zone for zone in Zone if _ours(run, namespace_of(run.name, zone))])
     cut = survey(run)
-    failures += [failure for act in (_cut_lists, _cut_sources) for failure in act(run, cut)]
+    failures += [failure for act in (cut_lists, cut_sources) for failure in act(run, cut)]
     if not error.retry and cut.provisioned:
         _show(run, cut, error)
     if failures:
@@ -86,6 +87,26 @@ def enforce(run: Pass, error: PacsError) -> None:
 
 def survey(run: Pass) -> Cut:
     """Compare the live lists with the peers' resources; read only."""
+    cut = read_lists(run)
+    if not cut.provisioned:
+        return cut
+    archive, consenting = _bounds(run)
+    cut.consent_unknown = consenting is not None
+    peers.judge(run, archive, consenting)
+    accepted = [*probe_peers(run.name), *map(peers.live_peer, accepted_peers(run.decisions))]
+    wanted = {peer.id: peer for peer in contain(accepted, containment.wanted(run.live.get("spec")))}
+    for component, (live, before, _) in cut.lists.items():
+        after = _narrow(before, wanted)
+        left = {peer.id: peer for peer in after.peers}
+        same = len(before.peers) == len(left) and all(left.get(peer.id) == peer for peer in before.peers)
+        cut.lists[component] = (live, before, before if same else after)
+        cut.removed |= {peer.id for peer in before.peers if left.get(peer.id) != peer}
+        cut.waiting |= {key for key, peer in wanted.items() if left.get(key) != peer}
+    return cut
+
+
+def read_lists(run: Pass) -> Cut:
+    """Return the live lists of gate and Orthanc as they stand; read only."""
     cut = Cut()
     for component in _ENFORCERS:
         namespace = namespace_of(run.name, ZONE_OF[component])
@@ -98,28 +119,18 @@ def survey(run: Pass) -> Cut:
             cut.unreadable.append(f"{namespace}/{PEERS_CONFIG_MAP}")
             continue
         cut.lists[component] = (live, before, before)
-    if not cut.provisioned:
-        return cut
-    archive, consenting = _bounds(run)
-    cut.consent_unknown = consenting is not None
-    peers.judge(run, archive, consenting)
-    wanted = {peer.key: peers.live_peer(peer) for peer in accepted_peers(run.decisions)}
-    wanted |= {peer.id: peer for peer in probe_peers(run.name)}
-    for component, (live, before, _) in cut.lists.items():
-        after = _narrow(before, wanted)
-        left = {peer.id: peer for peer in after.peers}
-        same = len(before.peers) == len(left) and all(left.get(peer.id) == peer for peer in before.peers)
-        cut.lists[component] = (live, before, before if same else after)
-        cut.removed |= {peer.id for peer in before.peers if left.get(peer.id) != peer}
-        cut.waiting |= {key for key, peer in wanted.items() if left.get(key) != peer}
     return cut
 
 
 def _narrow(before: LivePeers, wanted: dict[str, LivePeer]) -> LivePeers:
     """Return the list without what is no longer wanted, in the order in which a full pass would list it."""
     left = {peer.id: kept for peer in before.peers if (want := wanted.get(peer.id)) and (kept := narrowed(peer, want))}
-    order = {key: rank for rank, key in enumerate(wanted)}
-    return peers.as_list([left[key] for key in sorted(left, key=lambda key: (key not in PROBE_IDS, order[key]))])
+    return in_order(left.values())
+
+
+def in_order(left: Iterable[LivePeer]) -> LivePeers:
+    """Return the list in the order in which a full pass makes it, so that the same peers have the same revision."""
+    return peers.as_list(sorted(left, key=lambda peer: (peer.id not in PROBE_IDS, peer.id)))
 
 
 def _ours(run: Pass, namespace: str) -> bool:
@@ -178,7 +189,7 @@ def _readable_rights(said: Any) -> list[Right]:
         return []
 
 
-def _cut_lists(run: Pass, cut: Cut) -> list[PacsError]:
+def cut_lists(run: Pass, cut: Cut) -> list[PacsError]:
     """Write the shorter lists and have the kubelet carry them to the pods at once; what fails stops nothing else."""
     failures: list[PacsError] = []
     run.pods = []
@@ -198,7 +209,7 @@ def _cut_lists(run: Pass, cut: Cut) -> list[PacsError]:
     return failures
 
 
-def _cut_sources(run: Pass, cut: Cut) -> list[PacsError]:
+def cut_sources(run: Pass, cut: Cut) -> list[PacsError]:
     """Close the gate's network policy to sources that no peer in its list has any more."""
     if Component.GATE not in cut.lists:
         return []
@@ -209,7 +220,9 @@ def _cut_sources(run: Pass, cut: Cut) -> list[PacsError]:
         if live is None:
             return []
         rules = (live.get("spec") or {}).get("ingress") or []
-        allowed = [cidr for peer in cut.lists[Component.GATE][2].peers for cidr in peer.source_cidrs]
+        allowed = [
+            cidr for peer in cut.lists[Component.GATE][2].peers if not peer.contained for cidr in peer.source_cidrs
+        ]
         left = [rule for rule in (_closed(rule, allowed) for rule in rules) if rule is not None]
         if left != rules:
             mark = {part: metadata(live)[part] for part in ("uid", "resourceVersion")}

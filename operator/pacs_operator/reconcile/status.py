@@ -42,10 +42,12 @@ _ANNOUNCED = (
     ConditionType.IMAGES_ENCRYPTED,
     ConditionType.NETWORK_ISOLATED,
     ConditionType.CONFORMANCE_PASSED,
+    ConditionType.CONTAINED,
     ConditionType.ORPHANED,
 )
 _MAY_BE_OLD = (ConditionType.CONFORMANCE_PASSED, ConditionType.IMAGES_ENCRYPTED)
-_BAD_WHEN_TRUE = (ConditionType.STALLED, ConditionType.ORPHANED)
+_BAD_WHEN_TRUE = (ConditionType.STALLED, ConditionType.CONTAINED, ConditionType.ORPHANED)
+_ONLY_WHEN_TRUE = (ConditionType.CONTAINED, ConditionType.ORPHANED)  # absent until they first hold
 
 
 def announce(run: Pass) -> None:
@@ -58,7 +60,7 @@ def announce(run: Pass) -> None:
     run.set(ConditionType.RECONCILING, "True", "Progressing", "The new generation is being worked on")
     for kind in ConditionType:
         known = any(condition.type is kind for condition in run.observed.conditions)
-        if not known and kind not in (ConditionType.RECONCILING, ConditionType.ORPHANED):
+        if not known and kind not in (ConditionType.RECONCILING, *_ONLY_WHEN_TRUE):
             run.set(kind, "Unknown", "Pending", "Not looked at yet")
     run.status = run.observed
     write(run)

@@ -36,10 +36,14 @@ _HARMLESS_CONTAINER = {"resources", "livenessProbe", "readinessProbe", "startupP
 
 
 def inputs_hash(desired: Desired) -> str:
-    """Return the hash of what people decided: spec, release, lineage, Vault's settings; not this program's version."""
+    """Return the hash of what people decided: spec, release, lineage, Vault's settings; not this program's version.
+
+    Containment is no part of it: whatever else waits for a change of the spec must not roll pods that are evidence.
+    """
+    spec = {name: value for name, value in desired.archive.spec.document().items() if name != "containment"}
     release = desired.release.document()
     vault = [desired.vault.address, desired.vault.ca_pem, desired.vault.auth_path, desired.vault.audience]
-    return content_hash([desired.archive.spec.document(), desired.lineage_id, release, vault])
+    return content_hash([spec, desired.lineage_id, release, vault])
 
 
 def decorate(manifest: Manifest, inputs: str) -> Manifest:

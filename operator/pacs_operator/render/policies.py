@@ -101,7 +101,8 @@ def _peers(desired: Desired, end: End) -> list[Manifest]:
     if end == VAULT:
         return _blocks(desired.vault.cidrs)
     if end == PEERS:
-        return _blocks(cidr for peer in desired.peers.peers for cidr in peer.source_cidrs)
+        served = (peer for peer in desired.peers.peers if not peer.contained)
+        return _blocks(cidr for peer in served for cidr in peer.source_cidrs)
     raise AssertionError(f"no rendering for {end}")
 
 
