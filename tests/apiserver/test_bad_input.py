@@ -215,3 +215,17 @@ def test_immutable_fields(crds: CustomObjectsApi, archive: dict, path: str, valu
         crds.replace_cluster_custom_object(*where, "radiology", grown, dry_run="All")
     finally:
         crds.delete_cluster_custom_object(*where, "radiology")
+
+
+def test_containment_says_why_and_names_whom_it_spares(crds: CustomObjectsApi, archive: dict) -> None:
+    spared = [{"namespace": "imaging", "name": "er"}]
+    good = {"mode": "Isolated", "reason": "ransomware", "spareEmergencyPeers": spared}
+    put(crds, changed(archive, "spec.containment", good))
+    put(crds, changed(archive, "spec.containment", {"mode": "None"}))
+    message = refusal(crds, changed(archive, "spec.containment", {"mode": "Isolated"}))
+    assert "spec.containment.reason" in message
+    assert "say in a few words" in message
+    for wrong in ({"mode": "Closed"}, good | {"reason": "x" * 257}, good | {"spareEmergencyPeers": [{"name": "er"}]}):
+        assert "spec.containment" in refusal(crds, changed(archive, "spec.containment", wrong))
+    twice = good | {"spareEmergencyPeers": spared * 2}
+    assert "Duplicate value" in refusal(crds, changed(archive, "spec.containment", twice))
