@@ -193,7 +193,12 @@ def surroundings(folder: Path) -> Surroundings:
 
 
 def peer(
-    name: str, dns_name: str, *titles: str, sources: tuple[str, ...] = ("127.0.0.0/8",), limit: int = 8
+    name: str,
+    dns_name: str,
+    *titles: str,
+    sources: tuple[str, ...] = ("127.0.0.0/8",),
+    limit: int = 8,
+    rate: int | None = None,
 ) -> LivePeer:
     return LivePeer(
         id=f"imaging/{name}",
@@ -202,6 +207,7 @@ def peer(
         source_cidrs=list(sources),
         rights=[Right.ECHO, Right.STORE],
         max_associations=limit,
+        associations_per_minute=rate,
     )
 
 

@@ -259,10 +259,12 @@ def test_refused_attempts_take_no_share_of_the_limit(make_device: Callable[..., 
 def test_the_gates_total(site: Site, folder: Path) -> None:
     with running_gate(site, folder, max_associations=2) as gate:
         wait_for(gate.archive_reachable, "archive up")
-        gate.put(peer("a", "a.imaging.example", "A"), peer("b", "b.imaging.example", "B"))
-        a = Device(gate.port, client_context(site.peers, site.peers.issue("a.imaging.example")), calling="A")
-        b = Device(gate.port, client_context(site.peers, site.peers.issue("b.imaging.example")), calling="B")
-        first, second = a.associate(), a.associate()
+        gate.put(*(peer(name, f"{name}.imaging.example", name.upper()) for name in "abc"))
+        a, b, c = (
+            Device(gate.port, client_context(site.peers, site.peers.issue(f"{name}.imaging.example")), name.upper())
+            for name in "abc"
+        )
+        first, second = a.associate(), c.associate()
         assert echo(first)
         assert echo(second)
         assert rejection_of(b) == (2, 3, 1)

@@ -58,6 +58,7 @@ WIDENING = [
     ("source_cidrs", []),
     ("max_associations", 1),
     ("max_associations", 9),
+    ("associations_per_minute", 1),
 ]
 
 
@@ -187,7 +188,7 @@ def test_interrupted_removal_is_finished_by_the_next_agent(make_device: MakeDevi
     gate.new_agent()
     gate.apply({})
     ends(open_one)
-    for name in (gatemaps.IDS, gatemaps.TITLES, gatemaps.SOURCES, gatemaps.LIMITS):
+    for name in MAPS[1:]:
         assert gate.ask(f"show map {name}").strip() == ""
 
 
@@ -198,6 +199,7 @@ def test_interrupted_removal_is_finished_by_the_next_agent(make_device: MakeDevi
         "add map virt@titles {slot}/494E5452554445 1",
         "set map virt@sources {slot} any",
         "add map virt@limits {slot} 99",
+        "set map virt@rates {slot} 9999",
         "add map virt@ids 009 imaging/ghost",
         "clear map virt@sources",
     ],
@@ -225,7 +227,14 @@ def maps_without_slots(gate: Gate) -> dict[str, list[str]]:
     }
 
 
-MAPS = (gatemaps.IDENTITY, gatemaps.IDS, gatemaps.TITLES, gatemaps.SOURCES, gatemaps.LIMITS)
+MAPS = (
+    gatemaps.IDENTITY,
+    gatemaps.IDS,
+    gatemaps.TITLES,
+    gatemaps.SOURCES,
+    gatemaps.LIMITS,
+    gatemaps.RATES,
+)
 
 
 def test_two_peers_with_one_certificate_are_refused_and_nothing_changes(make_device: MakeDevice, gate: Gate) -> None:
@@ -299,5 +308,5 @@ def seen_time(text: str) -> datetime:
 
 def test_live_peer_has_no_field_the_gate_ignores() -> None:
     """A field added to the contract must be looked at here: enforced at the gate, or known to be Orthanc's."""
-    enforced = {"id", "dns_name", "ae_titles", "source_cidrs", "max_associations"}
+    enforced = {"id", "dns_name", "ae_titles", "source_cidrs", "max_associations", "associations_per_minute"}
     assert set(LivePeer.model_fields) == enforced | {"rights"}

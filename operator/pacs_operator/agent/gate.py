@@ -216,10 +216,11 @@ class GateNeighbour:
 
     async def _forget(self, slots: frozenset[str], entries: Entries) -> None:
         """Forget whose these slots were; until then nobody else gets them."""
-        for name in (gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.CONTAINED, gatemaps.IDS):
+        for name in (gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.RATES, gatemaps.CONTAINED, gatemaps.IDS):
             for slot in slots & {key for key, _ in entries[name]}:
                 await self._socket.remove_entry(name, slot)
         for slot in slots:
+            await self._socket.forget_rate(slot)
             self._tally.serials.pop(slot, None)
 
     async def _narrow(self, slot: str, before: Rights, after: Rights) -> None:
@@ -231,10 +232,13 @@ class GateNeighbour:
             await self._socket.set_entry(gatemaps.SOURCES, slot, after.sources)
         if after.limit != before.limit:
             await self._socket.set_entry(gatemaps.LIMITS, slot, after.limit)
+        if after.rate != before.rate:
+            await self._socket.set_entry(gatemaps.RATES, slot, after.rate)
 
     async def _fill(self, slot: str, rights: Rights) -> None:
         await self._socket.add_entry(gatemaps.IDS, slot, rights.peer)
         await self._socket.add_entry(gatemaps.LIMITS, slot, rights.limit)
+        await self._socket.add_entry(gatemaps.RATES, slot, rights.rate)
         if rights.contained:
             await self._socket.add_entry(gatemaps.CONTAINED, slot, "1")
         await self._socket.add_entry(gatemaps.SOURCES, slot, rights.sources)
@@ -332,4 +336,6 @@ class GateNeighbour:
             rejections=counts.rejections,
             presented_not_after=counts.presented_not_after,
             open_associations=load.open_sessions if load else 0,
+            limited=counts.limited,
+            last_limited=counts.last_limited,
         )

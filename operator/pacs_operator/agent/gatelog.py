@@ -31,9 +31,13 @@ class Reason(StrEnum):
     WRONG_CALLING_AE_TITLE = "WrongCallingAETitle"
     TOO_MANY_ASSOCIATIONS = "TooManyAssociations"
     CONTAINED = "Contained"
+    TOO_MANY_PER_MINUTE = "TooManyPerMinute"
     GATE_FULL = "GateFull"
     ARCHIVE_UNAVAILABLE = "ArchiveUnavailable"
     TLS = "Tls"
+
+
+_LIMITED = (Reason.TOO_MANY_ASSOCIATIONS, Reason.TOO_MANY_PER_MINUTE)  # by the peer's own limits
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class PeerCounts:
     last_rejection_reason: str | None = None
     rejections: int = 0
     presented_not_after: str | None = None
+    limited: int = 0
+    last_limited: str | None = None
 
 
 @dataclass
@@ -117,6 +123,9 @@ class Tally:
         counts.rejections += 1
         counts.last_rejection = rfc3339(now)
         counts.last_rejection_reason = record.reason.value
+        if record.reason in _LIMITED:
+            counts.limited += 1
+            counts.last_limited = counts.last_rejection
 
     def know(self, peer_of: dict[str, str]) -> None:
         """Take over who has which certificate; counts of those who are gone go too, or they would grow for ever."""

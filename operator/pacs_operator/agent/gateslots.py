@@ -7,7 +7,15 @@ from pacs_operator.agent.errors import InvalidPeersError
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 
-MAPS = (gatemaps.IDS, gatemaps.TITLES, gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.CONTAINED, gatemaps.IDENTITY)
+MAPS = (
+    gatemaps.IDS,
+    gatemaps.TITLES,
+    gatemaps.SOURCES,
+    gatemaps.LIMITS,
+    gatemaps.RATES,
+    gatemaps.CONTAINED,
+    gatemaps.IDENTITY,
+)
 Entries = dict[str, list[tuple[str, str]]]  # map -> its entries as read
 
 
@@ -21,6 +29,7 @@ class Rights:
     sources: str
     limit: str
     contained: bool = False
+    rate: str = gatemaps.NO_RATE
 
     @classmethod
     def of(cls, peer: LivePeer) -> "Rights":
@@ -32,6 +41,7 @@ class Rights:
             sources=gatemaps.sources_value(peer.source_cidrs),
             limit=str(peer.max_associations),
             contained=bool(peer.contained),
+            rate=str(peer.associations_per_minute or gatemaps.NO_RATE),
         )
 
     def narrows(self, before: "Rights") -> bool:
@@ -61,20 +71,24 @@ class LiveSlot:
     titles: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
+    rates: list[str] = field(default_factory=list)
     contained: list[str] = field(default_factory=list)
 
     def rights(self) -> Rights | None:
         """Return what it gives, or None when it is incomplete or ambiguous."""
-        one_each = all(len(values) == 1 for values in (self.ids, self.identities, self.sources, self.limits))
-        if not one_each or len(set(self.titles)) != len(self.titles) or len(self.contained) > 1:
+        single = (self.ids, self.identities, self.sources, self.limits, self.rates)
+        if any(len(values) != 1 for values in single) or len(set(self.titles)) != len(self.titles):
+            return None
+        if len(self.contained) > 1:
             return None
         return Rights(
-            self.ids[0],
-            self.identities[0],
-            frozenset(self.titles),
-            self.sources[0],
-            self.limits[0],
-            bool(self.contained),
+            peer=self.ids[0],
+            identity=self.identities[0],
+            titles=frozenset(self.titles),
+            sources=self.sources[0],
+            limit=self.limits[0],
+            contained=bool(self.contained),
+            rate=self.rates[0],
         )
 
 
@@ -91,6 +105,7 @@ def live_slots(entries: Entries) -> dict[str, LiveSlot]:
         (gatemaps.SOURCES, "sources"),
         (gatemaps.LIMITS, "limits"),
         (gatemaps.CONTAINED, "contained"),
+        (gatemaps.RATES, "rates"),
     ):
         for slot, value in entries[name]:
             getattr(slots[slot], attribute).append(value)

@@ -128,6 +128,8 @@ class PeerActivity(Told):
     rejections: Count = 0
     presented_not_after: Time | None = None
     open_associations: Count = 0
+    limited: Count = 0  # of the rejections: by the peer's own limits
+    last_limited: Time | None = None
 
 
 class StorageTold(Told):

@@ -14,8 +14,11 @@ TITLES = "virt@titles"  # "<slot>/<title in hex>" -> 1; hex, because titles may 
 SOURCES = "virt@sources"  # slot -> "<network in hex>/<bits>,..." or ANY_SOURCE
 CONTAINED = "virt@contained"  # slot -> 1: known, but told to try again later
 LIMITS = "virt@limits"  # slot -> greatest number of associations at one time
+RATES = "virt@rates"  # slot -> greatest number of new associations in a minute, or NO_RATE
 
 ANY_SOURCE = "any"
+NO_RATE = "0"
+COUNTS_TABLE = "peers"  # what each slot has open, and began within the last minute
 BACKEND_PREFIX = "slot_"
 SERVER = "orthanc"  # name of the only server in every backend
 ARCHIVE_BACKEND = "orthanc"  # whose server is checked, and which all slots follow

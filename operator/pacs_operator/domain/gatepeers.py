@@ -10,6 +10,17 @@ from pacs_operator.domain.peer import Right
 PEERS_FILE = "peers.json"
 
 
+def largest_share(total: int) -> int:
+    """Return how many of a gate's associations one peer can hold at most: three quarters, so that others find room.
+
+    Parameters
+    ----------
+    total
+        ``spec.gate.maxAssociations``: of all peers together, in one gate.
+    """
+    return max(1, total * 3 // 4)
+
+
 class LivePeer(Model):
     """One accepted peer, reduced to what the data plane must enforce.
 
@@ -27,6 +38,7 @@ class LivePeer(Model):
     rights: list[Right]
     max_associations: int
     contained: bool | None = None
+    associations_per_minute: int | None = None  # none: not limited; absent in the file, for agents that do not know it
 
 
 class LivePeers(Model):

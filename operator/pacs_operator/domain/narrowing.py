@@ -55,7 +55,12 @@ def narrowed(live: LivePeer, wanted: LivePeer) -> LivePeer | None:
         rights=rights,
         max_associations=min(live.max_associations, wanted.max_associations),
         contained=live.contained or wanted.contained,
+        associations_per_minute=_lower(live.associations_per_minute, wanted.associations_per_minute),
     )
+
+
+def _lower(one: int | None, other: int | None) -> int | None:
+    return min((limit for limit in (one, other) if limit is not None), default=None)
 
 
 def _sources(live: list[str], wanted: list[str]) -> list[str]:

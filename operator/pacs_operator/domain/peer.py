@@ -39,6 +39,7 @@ class PeerLimits(Model):
     """What one peer may take of the gate."""
 
     max_associations: Annotated[int, Field(ge=1, le=128)] = 8
+    associations_per_minute: Annotated[int, Field(ge=1, le=6000)] | None = None
 
 
 class PeerSpec(Model):

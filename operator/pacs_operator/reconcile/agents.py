@@ -76,7 +76,7 @@ def _end(now: datetime) -> str:
 
 def _until(seen: PeerActivity, end: str) -> PeerActivity:
     """Leave out what is said to have happened later: nothing true could ever take its place in the status."""
-    happened = ("last_association", "last_store", "last_rejection")
+    happened = ("last_association", "last_store", "last_rejection", "last_limited")
     return seen.model_copy(update={name: None for name in happened if (getattr(seen, name) or "") > end})
 
 
@@ -210,6 +210,8 @@ def _latest(seen: Iterable[PeerActivity]) -> PeerActivity:
             "stores": one.stores + other.stores,
             "rejections": one.rejections + other.rejections,
             "open_associations": one.open_associations + other.open_associations,
+            "limited": one.limited + other.limited,
+            "last_limited": max(one.last_limited or "", other.last_limited or "") or None,
         }
     )
 

@@ -71,6 +71,7 @@ def live_peer(peer: Peer) -> LivePeer:
         source_cidrs=sorted(peer.spec.source_cidrs),
         rights=sorted(peer.spec.rights),
         max_associations=peer.spec.limits.max_associations,
+        associations_per_minute=peer.spec.limits.associations_per_minute,
     )
 
 

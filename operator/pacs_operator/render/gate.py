@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.agentconfig import CONFIG_DIR, RUN_DIR, TLS_DIR, AgentConfig
 from pacs_operator.domain.facts import Desired
+from pacs_operator.domain.gatepeers import largest_share
 from pacs_operator.domain.names import PROBE_AE_TITLE, Component, Port, service_dns
 from pacs_operator.render import gate_check
 
@@ -80,6 +81,11 @@ class GateLayout:
         return max(64, 2 * self.max_associations)
 
     @property
+    def max_share(self) -> int:
+        """Return the most that one peer can have of all associations, whatever its own limit: never all of them."""
+        return largest_share(self.max_associations)
+
+    @property
     def max_connections(self) -> int:
         """Return the bound of all sockets; several sources at their own bound leave room for others."""
         return 8 * self.max_connections_per_source
@@ -125,6 +131,7 @@ def render(layout: GateLayout) -> dict[str, str]:
     values = {
         **{name: getattr(layout, name) for name in GateLayout.__dataclass_fields__},
         "max_connections": layout.max_connections,
+        "max_share": layout.max_share,
         "max_connections_per_source": layout.max_connections_per_source,
         "max_first_pdu_bytes": layout.buffer_bytes - _REWRITE_RESERVE_BYTES,
         "first_pdu_seconds": FIRST_PDU_SECONDS,
