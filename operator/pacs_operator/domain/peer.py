@@ -42,6 +42,12 @@ class PeerLimits(Model):
     associations_per_minute: Annotated[int, Field(ge=1, le=6000)] | None = None
 
 
+class ExpectTraffic(Model):
+    """How long the peer may be silent before somebody should look."""
+
+    max_silence_hours: Annotated[int, Field(ge=1, le=8760)]
+
+
 class PeerSpec(Model):
     """``DicomPeer.spec``."""
 
@@ -51,6 +57,7 @@ class PeerSpec(Model):
     source_cidrs: Annotated[list[str], Field(min_length=1, max_length=16, alias="sourceCIDRs")]
     rights: Annotated[list[Right], Field(min_length=1, max_length=7)]
     limits: PeerLimits = PeerLimits()
+    expect_traffic: ExpectTraffic | None = None
 
     @model_validator(mode="after")
     def _rules_across_fields(self) -> Self:

@@ -3,6 +3,7 @@
 Everything here can be found again from the cluster; nothing irreplaceable lives only in a status.
 """
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -130,15 +131,35 @@ class ArchiveStatus(Model):
     last_handled_conformance_token: Annotated[str, Field(max_length=253)] | None = None
 
 
-class PeerCondition(Model):
-    """The one condition of a peer."""
+class PeerConditionType(StrEnum):
+    """What a peer's conditions are about; all but the first are alarms, there only while it is accepted."""
 
-    type: Literal["Accepted"] = "Accepted"
-    status: Literal["True", "False"]
+    ACCEPTED = "Accepted"
+    CERTIFICATE_ENDING = "CertificateEnding"
+    SILENT = "Silent"  # only with spec.expectTraffic
+
+
+class PeerFinding(Model):
+    """What a pass found of a peer."""
+
+    type: PeerConditionType
+    status: Literal["True", "False", "Unknown"]
     reason: str
     message: str
+
+
+class PeerCondition(PeerFinding):
+    """One condition of a peer."""
+
     observed_generation: int
     last_transition_time: str
+
+
+class PeerEffective(Model):
+    """What is in force for an accepted peer where its spec leaves it open, or the archive allows less."""
+
+    max_associations: int  # at each gate pod
+    associations_per_minute: int | None = None  # at each gate pod; absent: not limited
 
 
 class PeerStatus(Model):
@@ -148,3 +169,7 @@ class PeerStatus(Model):
     conditions: Annotated[list[PeerCondition], Field(max_length=32)]
     bound_identity: str | None = None
     vault_role: str | None = None  # <mount>/sign/<role>
+    effective: PeerEffective | None = None
+    certificate_not_after: Time | None = None  # of what it presented last; changes at most every 15 minutes
+    traffic_expected_since: Time | None = None
+    last_traffic: Time | None = None  # with expectTraffic only; refreshed at most every 15 minutes

@@ -24,6 +24,7 @@ from pacs_operator.reconcile import (
     fences,
     observe,
     peers,
+    peerwatch,
     provision,
     revocation,
     status,
@@ -214,7 +215,8 @@ def _stages(run: Pass) -> None:
     agents.ask(run)
     workloads.rotate(run, agents.rotation_of(run))
     _prune(run)
-    peers.write_statuses(run.ports.kube, run.decisions, run.peer_objects, peers.StatusFacts(run.lineage, run.now))
+    facts = peers.StatusFacts(run.lineage, run.now, peerwatch.watch(run))
+    peers.write_statuses(run.ports.kube, run.decisions, run.peer_objects, facts)
     status.fill(run)
 
 

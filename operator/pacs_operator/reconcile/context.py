@@ -72,6 +72,8 @@ class Memory:
         default_factory=dict
     )  # by peer: what Vault's rules refused
     presented_at: dict[str, datetime] = field(default_factory=dict)  # by peer: when its notAfter last changed in status
+    ends_at: dict[str, datetime] = field(default_factory=dict)  # the same, of the peer's own status
+    limits_told: dict[str, str] = field(default_factory=dict)  # by peer: in which hour its people were told of limits
     fences: list[Manifest] = field(default_factory=list)  # network policies of the last rendering that was applied
     agents_asked: datetime | None = None
     agents: dict[str, tuple[Component, AgentStatus]] = field(default_factory=dict)  # by pod uid
@@ -99,6 +101,7 @@ class Pass:
     decisions: list[Decision] = field(default_factory=list)
     peer_objects: dict[str, Manifest] = field(default_factory=dict)
     peers: LivePeers | None = None
+    silent: dict[str, bool] = field(default_factory=dict)  # by peer that is expected to come, where it is known
     desired: Desired | None = None
     manifests: list[Manifest] = field(default_factory=list)
     vault_error: PacsError | None = None

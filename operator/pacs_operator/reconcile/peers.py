@@ -3,8 +3,6 @@
 from dataclasses import replace
 from datetime import datetime
 
-from pydantic import ValidationError
-
 from pacs_operator.domain import names
 from pacs_operator.domain.acceptance import Claim, Decision, accepted_peers, decide
 from pacs_operator.domain.archive import Archive
@@ -14,12 +12,13 @@ from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 from pacs_operator.domain.names import CaName, Component, peer_role, pki_mount
 from pacs_operator.domain.peer import Peer
 from pacs_operator.domain.probepeers import probe_peers
-from pacs_operator.domain.status import MAX_MESSAGE, PeerCondition, PeerStatus
+from pacs_operator.domain.status import MAX_MESSAGE, PeerCondition, PeerConditionType, PeerFinding, PeerStatus
 from pacs_operator.kube.apply import content_hash
 from pacs_operator.kube.inventory import NAMESPACE, PEER, POD
 from pacs_operator.kube.port import KubePort, Manifest, annotations_of, labels_of, metadata
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.observe import read_claims
+from pacs_operator.reconcile.peerwatch import Watched, status_of
 
 
 def accept(run: Pass) -> None:
@@ -131,37 +130,57 @@ class StatusFacts:
         Lineage of the archive; None when there is no archive.
     now
         Time of the pass.
+    watched
+        What the gates saw, by peer; only where they were asked in this pass.
     """
 
-    def __init__(self, lineage: str | None, now: datetime) -> None:
-        self.lineage, self.now = lineage, now
+    def __init__(self, lineage: str | None, now: datetime, watched: dict[str, Watched] | None = None) -> None:
+        self.lineage, self.now, self.watched = lineage, now, watched or {}
 
 
 def _status(decision: Decision, live: Manifest, facts: StatusFacts) -> PeerStatus:
-    claim, status = decision.claim, "True" if decision.accepted else "False"
-    stamp = facts.now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    before = _condition(live)
-    condition = PeerCondition(
+    claim = decision.claim
+    accepted = PeerFinding(
+        type=PeerConditionType.ACCEPTED,
         status="True" if decision.accepted else "False",
         reason=decision.reason,
-        message=decision.message[:MAX_MESSAGE],
-        observed_generation=claim.generation,
-        last_transition_time=before.last_transition_time if before and before.status == status else stamp,
+        message=decision.message,
     )
     peer = claim.peer if decision.accepted else None
+    watched = facts.watched.get(claim.key) if peer else None
     role = None
     if peer and facts.lineage:
         role = f"{pki_mount(facts.lineage, CaName.PEERS)}/sign/{peer_role(peer.namespace, peer.name)}"
     return PeerStatus(
         observed_generation=claim.generation,
-        conditions=[condition],
+        conditions=_conditions([accepted, *(watched.findings if watched else ())], claim, status_of(live), facts.now),
         bound_identity=peer.spec.certificate.dns_name if peer else None,
         vault_role=role,
+        effective=watched.effective if watched else None,
+        certificate_not_after=watched.certificate_not_after if watched else None,
+        traffic_expected_since=watched.traffic_expected_since if watched else None,
+        last_traffic=watched.last_traffic if watched else None,
     )
 
 
-def _condition(live: Manifest) -> PeerCondition | None:
-    try:
-        return PeerStatus.model_validate(live.get("status") or {}).conditions[0]
-    except (ValidationError, IndexError):
-        return None
+def _conditions(
+    findings: list[PeerFinding], claim: Claim, before: PeerStatus | None, now: datetime
+) -> list[PeerCondition]:
+    """Return conditions whose times change only where the status does."""
+    known = {condition.type: condition for condition in before.conditions} if before else {}
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    conditions = []
+    for finding in findings:
+        old = known.get(finding.type)
+        since = old.last_transition_time if old and old.status == finding.status else stamp
+        conditions.append(
+            PeerCondition(
+                type=finding.type,
+                status=finding.status,
+                reason=finding.reason,
+                message=finding.message[:MAX_MESSAGE],
+                observed_generation=claim.generation,
+                last_transition_time=since,
+            )
+        )
+    return conditions
