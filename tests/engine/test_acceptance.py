@@ -32,7 +32,8 @@ def claim(name: str, created: str = "2026-01-01T00:00:00Z", uid: str = "1", **ch
 
 
 def one(*claims: Claim, of: int = -1) -> Decision:
-    return decide(archive(), claims, CONSENTING, "radiology")[of]
+    called = {"aeTitle": "RADIOLOGY", "aliases": ["OLDPACS"]}
+    return decide(archive(dicom=called), claims, CONSENTING, "radiology")[of]
 
 
 def test_a_peer_inside_all_bounds_is_accepted():
@@ -49,6 +50,7 @@ def test_a_peer_inside_all_bounds_is_accepted():
         ({"sourceCIDRs": ["198.0.0.0/8"]}, "SourceNotAllowed", ["198.0.0.0/8"]),
         ({"rights": ["Echo", "FindWorklist"]}, "RightNotAllowed", ["FindWorklist", "maxRights"]),
         ({"aeTitles": ["RADIOLOGY"]}, "DuplicateAETitle", ["'RADIOLOGY'", "archive's own"]),
+        ({"aeTitles": ["OLDPACS"]}, "DuplicateAETitle", ["'OLDPACS'", "one of its aliases"]),
         ({"certificate": {"dnsName": "gate.radiology-edge.svc"}}, "ReservedIdentity", ["gate.radiology-edge.svc"]),
         ({"certificate": {"dnsName": "radiology.pacs.internal"}}, "ReservedIdentity", ["radiology.pacs.internal"]),
         ({"certificate": {"dnsName": "a.b.svc.cluster.local"}}, "ReservedIdentity", ["a.b.svc.cluster.local"]),
@@ -116,3 +118,24 @@ def test_the_order_of_reading_does_not_matter():
     claims = [claim(name, uid=name, aeTitles=["SAME" if name < "d" else name]) for name in "abcdef"]
     forward = decide(archive(), claims, CONSENTING, "radiology")
     assert forward == decide(archive(), reversed(claims), CONSENTING, "radiology")
+
+
+@pytest.mark.parametrize(
+    ("aliases", "reason", "word"),
+    [
+        (["PACSPROBE-X"], "ReservedAETitle", "does not begin with PACSPROBE"),
+        (["RADIOLOGY"], "DuplicateAETitle", "'RADIOLOGY'"),
+        (["OLD", "OLD"], "DuplicateAETitle", "'OLD'"),
+        ([" OLD"], "InvalidAETitle", "begins or ends with a space"),
+        (["A" * 17], "InvalidAETitle", "17 bytes"),
+        ([f"OLD{number}" for number in range(11)], "InvalidSpec", "aliases"),
+    ],
+)
+def test_aliases_that_are_none(aliases: list[str], reason: str, word: str):
+    spec = archive_manifest(dicom={"aeTitle": "RADIOLOGY", "aliases": aliases})["spec"]
+    with pytest.raises(InvalidSpecError) as caught:
+        parse(ArchiveSpec, spec, "spec")
+    assert caught.value.reason == reason
+    assert "spec.dicom.aliases" in str(caught.value)
+    assert word in str(caught.value)
+    assert parse(ArchiveSpec, {**spec, "dicom": {"aeTitle": "RADIOLOGY", "aliases": ["OLD", "OLDER"]}}, "spec")

@@ -39,7 +39,7 @@ def passes(world: World, *, hours: float = 1 / 60) -> None:
 
 
 def expect(world: World, hours: int | None = 24) -> None:
-    more = {"expectTraffic": {"maxSilenceHours": hours}} if hours else {}
+    more: dict[str, Any] = {"expectTraffic": {"maxSilenceHours": hours}} if hours else {}
     world.api.put(peer_manifest("ct1", **more))
     world.settle(world.process)
 

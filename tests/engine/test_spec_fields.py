@@ -15,6 +15,7 @@ from tests.engine.world import SETTINGS, archive_manifest
 #: Field -> a value that differs from the base, as a person would write it.
 CHANGES: dict[str, Any] = {
     "dicom.aeTitle": "OTHER",
+    "dicom.aliases": ["OLDPACS"],
     "storage.sizeGi": 21,
     "storage.storageClassName": "fast",
     "database.sizeGi": 6,

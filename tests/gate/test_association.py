@@ -79,6 +79,18 @@ def test_called_title_must_be_the_archives(gate: Gate, context: ssl.SSLContext, 
     assert ask(gate.port, context, associate_rq(called=b" RADIOLOGY")) == ACCEPTED
 
 
+def test_an_archive_has_further_titles(site: Site, folder: Path) -> None:
+    """Each is served, and nothing that only resembles one."""
+    with running_gate(site, folder, aliases=("OLDPACS", "PACS 2")) as gate:
+        wait_for(gate.archive_reachable, "archive up")
+        gate.put(peer("ct1", NAME, "CT1"))
+        context = client_context(site.peers, site.peers.issue(NAME))
+        for title in (b"RADIOLOGY", b"OLDPACS", b"PACS 2"):
+            assert ask(gate.port, context, associate_rq(called=title)) == ACCEPTED
+        for title in (b"OLDPACS2", b"PACS", b"2", b"oldpacs", b"OLDPACS PACS 2"):
+            assert ask(gate.port, context, associate_rq(called=title)) == RJ_CALLED
+
+
 def test_a_rejection_reaches_a_real_client(make_device: Callable[..., Device]) -> None:
     device = make_device("CT1")
     device.calling = "READER"

@@ -68,9 +68,7 @@ def test_a_new_peer_does_not_inherit_its_slots_minute(make_device: MakeDevice, g
     assert [request(second), request(second)] == [ACCEPTED, LOCAL_LIMIT]
 
 
-def test_sixteen_silent_associations_of_one_peer_cost_another_nothing(
-    make_device: MakeDevice, gate: Gate
-) -> None:
+def test_sixteen_silent_associations_of_one_peer_cost_another_nothing(make_device: MakeDevice, gate: Gate) -> None:
     """Half of them are let in and say nothing, the rest is told why; the other stores on."""
     silent, other = make_device("SILENT"), make_device("OTHER")
     kept = other.associate()
@@ -101,10 +99,12 @@ def test_one_peer_never_has_all_of_the_gate(site: Site, folder: Path) -> None:
     with running_gate(site, folder, max_associations=8) as gate:
         wait_for(gate.archive_reachable, "archive up")
         gate.put(
-            peer("greedy", "greedy.imaging.example", "GREEDY", limit=128), peer("other", "other.imaging.example", "OTHER")
+            peer("greedy", "greedy.imaging.example", "GREEDY", limit=128),
+            peer("other", "other.imaging.example", "OTHER"),
         )
         contexts = {
-            name: client_context(site.peers, site.peers.issue(f"{name}.imaging.example")) for name in ("greedy", "other")
+            name: client_context(site.peers, site.peers.issue(f"{name}.imaging.example"))
+            for name in ("greedy", "other")
         }
         with contextlib.ExitStack() as held:
             answers = [opened(held, gate, contexts["greedy"], b"GREEDY") for _ in range(9)]

@@ -120,12 +120,13 @@ def _check_bounds(archive: Archive, peer: Peer, consenting: set[str]) -> None:
                 action="drop the right, or have spec.peers.maxRights of the archive widened",
                 reason="RightNotAllowed",
             )
-    if archive.spec.dicom.ae_title in peer.spec.ae_titles:
-        raise InvalidSpecError(
-            f"spec.aeTitles: {archive.spec.dicom.ae_title!r} is the archive's own AE title",
-            action="give the device a title of its own",
-            reason="DuplicateAETitle",
-        )
+    for title in archive.spec.dicom.called_titles:
+        if title in peer.spec.ae_titles:
+            raise InvalidSpecError(
+                f"spec.aeTitles: {title!r} is the archive's own AE title or one of its aliases",
+                action="give the device a title of its own",
+                reason="DuplicateAETitle",
+            )
     if is_reserved_dns_name(peer.spec.certificate.dns_name):
         raise InvalidSpecError(
             f"spec.certificate.dnsName: {peer.spec.certificate.dns_name!r} is a name of the cluster's own services",

@@ -9,6 +9,7 @@ from pacs_operator.domain.containment import Containment
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint
 from pacs_operator.domain.model import Model
+from pacs_operator.domain.names import PROBE_AE_TITLE
 from pacs_operator.domain.peer import Right
 
 #: A new data key for new images each quarter, where the spec leaves it open.
@@ -34,6 +35,12 @@ class Dicom(Model):
     """How the archive is called in DICOM."""
 
     ae_title: str
+    aliases: Annotated[list[str], Field(max_length=10)] = []
+
+    @property
+    def called_titles(self) -> list[str]:
+        """Return all titles by which devices may call it, its own first."""
+        return [self.ae_title, *self.aliases]
 
 
 class PeerBounds(Model):
@@ -165,6 +172,7 @@ class ArchiveSpec(Model):
     @model_validator(mode="after")
     def _rules_across_fields(self) -> Self:
         check_ae_title(self.dicom.ae_title, "spec.dicom.aeTitle")
+        _check_aliases(self.dicom)
         check_disjoint(self.peers.allowed_cidrs, "spec.peers.allowedCIDRs")
         if self.vault:
             check_disjoint(self.vault.cidrs, "spec.vault.cidrs")
@@ -190,6 +198,23 @@ class ArchiveSpec(Model):
                 action="use a name such as Europe/Zurich or Etc/UTC",
             )
         return self
+
+
+def _check_aliases(dicom: Dicom) -> None:
+    for title in dicom.aliases:
+        check_ae_title(title, "spec.dicom.aliases")
+        if title.startswith(PROBE_AE_TITLE):
+            raise InvalidSpecError(
+                f"spec.dicom.aliases: {title!r} is reserved for the archive's own probes",
+                action=f"choose a title that does not begin with {PROBE_AE_TITLE}",
+                reason="ReservedAETitle",
+            )
+        if dicom.called_titles.count(title) > 1:
+            raise InvalidSpecError(
+                f"spec.dicom.aliases: {title!r} stands there twice, or is spec.dicom.aeTitle as well",
+                action="list each further title once",
+                reason="DuplicateAETitle",
+            )
 
 
 def _is_time_zone(name: str) -> bool:

@@ -29,6 +29,7 @@ class Endpoints(Model):
     port: int
     node_port: int | None = None
     ae_title: str
+    aliases: Annotated[list[str], Field(max_length=10)] = []
     load_balancer: Annotated[list[str], Field(max_length=8)] = []
 
 

@@ -103,6 +103,7 @@ def _endpoints(run: Pass) -> Endpoints | None:
         port=int(ports[0].get("port") or Port.DICOM_TLS),
         node_port=ports[0].get("nodePort"),
         ae_title=run.archive.spec.dicom.ae_title,
+        aliases=run.archive.spec.dicom.aliases,
         load_balancer=sorted({entry.get("hostname") or entry.get("ip") or "" for entry in ingress} - {""})[:8],
     )
 

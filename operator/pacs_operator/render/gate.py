@@ -48,7 +48,9 @@ class GateLayout:
     Attributes
     ----------
     ae_title
-        Called AE title; any other is rejected (1/1/7).
+        Called AE title; any other that is no alias is rejected (1/1/7).
+    aliases
+        Further called AE titles.
     orthanc_address, orthanc_port
         Where Orthanc's DICOM port is; a name must be fully qualified, HAProxy knows no search list.
     orthanc_name
@@ -67,6 +69,7 @@ class GateLayout:
     orthanc_name: str
     max_associations: int
     bind: str
+    aliases: tuple[str, ...] = ()
     threads: int = _DEFAULT_THREADS
     slots: int = SLOTS
     tls: str = TLS_DIR
@@ -104,6 +107,7 @@ def gate_config(desired: Desired) -> dict[str, str]:
     return render(
         GateLayout(
             ae_title=archive.spec.dicom.ae_title,
+            aliases=tuple(archive.spec.dicom.aliases),
             orthanc_address=f"{name}.{desired.cluster.cluster_domain}",
             orthanc_port=Port.ORTHANC_DICOM,
             orthanc_name=name,
@@ -135,7 +139,7 @@ def render(layout: GateLayout) -> dict[str, str]:
         "max_connections_per_source": layout.max_connections_per_source,
         "max_first_pdu_bytes": layout.buffer_bytes - _REWRITE_RESERVE_BYTES,
         "first_pdu_seconds": FIRST_PDU_SECONDS,
-        "called_hex": gatemaps.title_hex(layout.ae_title),
+        "called_hex": " ".join(map(gatemaps.title_hex, (layout.ae_title, *layout.aliases))),
         "ciphers": ":".join(_CIPHERS),
         "ciphersuites": ":".join(_CIPHERSUITES),
         "maps": gatemaps,

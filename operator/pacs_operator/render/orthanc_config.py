@@ -54,7 +54,8 @@ def _dicom(desired: Desired) -> dict[str, Any]:
         "DicomServerEnabled": True,
         "DicomPort": Port.ORTHANC_DICOM,
         "DicomAet": desired.archive.spec.dicom.ae_title,
-        "DicomCheckCalledAet": True,
+        # Orthanc knows one title: with aliases the gate alone checks, and nobody else reaches this port.
+        "DicomCheckCalledAet": not desired.archive.spec.dicom.aliases,
         "StrictAetComparison": True,
         # Orthanc sees the gate's address for every peer: the gate and the network policies check sources.
         "DicomCheckModalityHost": False,
