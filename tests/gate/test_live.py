@@ -234,6 +234,7 @@ MAPS = (
     gatemaps.SOURCES,
     gatemaps.LIMITS,
     gatemaps.RATES,
+    gatemaps.CONTAINED,
 )
 
 
@@ -308,5 +309,6 @@ def seen_time(text: str) -> datetime:
 
 def test_live_peer_has_no_field_the_gate_ignores() -> None:
     """A field added to the contract must be looked at here: enforced at the gate, or known to be Orthanc's."""
-    enforced = {"id", "dns_name", "ae_titles", "source_cidrs", "max_associations", "associations_per_minute"}
+    limits = {"max_associations", "associations_per_minute"}
+    enforced = {"id", "dns_name", "ae_titles", "source_cidrs", "contained"} | limits
     assert set(LivePeer.model_fields) == enforced | {"rights"}
