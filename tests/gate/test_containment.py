@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pacs_operator.agent.gateslots import MAPS
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.containment import Containment, contain
 from pacs_operator.domain.gatepeers import LivePeers
@@ -87,9 +88,8 @@ def test_a_gate_that_starts_again_comes_up_contained(make_device: MakeDevice, ga
     device = make_device("CT1")
     isolate(gate)
     slot = next(line.split()[2] for line in gate.ask(f"show map {gatemaps.IDENTITY}").splitlines() if line)
-    for name in (gatemaps.IDENTITY, gatemaps.TITLES, gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.IDS):
+    for name in MAPS:
         gate.ask(f"clear map {name}")
-    gate.ask(f"clear map {gatemaps.CONTAINED}")
     assert rejection(device) == (1, 1, 3)
     gate.new_agent()
     gate.loop.run(gate.agent.apply_peers(LivePeers(revision="again", peers=list(gate.live.values()))))
