@@ -64,9 +64,13 @@ ELSEWHERE = {
     "containment.reason": "is shown in status.containment and conditions: test_containment",
     "containment.spareEmergencyPeers.namespace": "chooses who is not marked: test_containment",
     "containment.spareEmergencyPeers.name": "chooses who is not marked: test_containment",
+    "retention.minimumYears": "keeps the data at deletion, and stands on the zones: test_destruction",
+    "retention.legalHold": "keeps the data at deletion, and stands on the zones: test_destruction",
+    "deletion.confirmName": "decides about a deletion: test_destruction",
+    "deletion.graceHours": "decides about a deletion: test_destruction",
     "database.mode": "one value so far",
     "encryption.reason": "is shown in status.effective.encryption",
-    "deletionPolicy": "one value so far",
+    "deletionPolicy": "decides about a deletion: test_destruction",
 }
 
 

@@ -106,6 +106,7 @@ class RecordingVault:
         self.paths: set[str] = set()
         self.roots_made: list[str] = []
         self.peer_roles: dict[tuple[str, str], str] = {}
+        self.shredded: set[tuple[str, str]] = set()  # archive and lineage whose data key an administrator destroyed
         self.error: VaultError | None = None
 
     def _add(self, path: str) -> tuple[str, ...]:
@@ -153,6 +154,10 @@ class RecordingVault:
         for path in gone:
             self.log.around(f"vault delete {path}", partial(self.paths.discard, path))
         return Changes(deleted=tuple(gone))
+
+    def data_key_gone(self, archive_name: str, lineage_id: str) -> bool:
+        self._check()
+        return (archive_name, lineage_id) in self.shredded
 
     def status_client_credentials(self, lineage_id: str) -> ClientCredentials:
         self._check()
@@ -358,6 +363,9 @@ class World:
         self.api.set_status(key, {"conditions": [{"type": kind, "status": "True", "lastTransitionTime": stamp}]})
 
     def _collect(self) -> None:
+        for kind, namespace, name in list(self.api.objects):
+            if namespace.startswith(f"{ARCHIVE}-") and ("Namespace", "", namespace) not in self.api.objects:
+                self.api._drop((kind, namespace, name))  # what the namespace controller does
         for (kind, namespace, name), item in list(self.api.objects.items()):
             if kind == "Pod" and "owner" in item["metadata"]["labels"]:
                 owner_kind, _, owner = item["metadata"]["labels"]["owner"].partition(".")

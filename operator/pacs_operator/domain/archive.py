@@ -151,6 +151,20 @@ class Conformance(Model):
     suspend: bool = False
 
 
+class Retention(Model):
+    """How long the data must stay: years count from the newest image, a legal hold until it is lifted."""
+
+    minimum_years: Annotated[int, Field(ge=0, le=100)] = 0
+    legal_hold: bool = False
+
+
+class Deletion(Model):
+    """What ``deletionPolicy: Delete`` needs: the name typed again, and time to think (hours)."""
+
+    confirm_name: Annotated[str, Field(max_length=40)] | None = None
+    grace_hours: Annotated[int, Field(ge=24, le=144)] = 24
+
+
 class ArchiveSpec(Model):
     """``PacsArchive.spec``."""
 
@@ -167,7 +181,9 @@ class ArchiveSpec(Model):
     scheduling: Scheduling = Scheduling()
     conformance: Conformance = Conformance()
     containment: Containment = Containment(mode="None")
-    deletion_policy: Literal["Retain"] = "Retain"
+    retention: Retention = Retention()
+    deletion: Deletion = Deletion()
+    deletion_policy: Literal["Retain", "Delete"] = "Retain"
 
     @model_validator(mode="after")
     def _rules_across_fields(self) -> Self:

@@ -23,6 +23,7 @@ class ConditionType(StrEnum):
     CONFORMANCE_PASSED = "ConformancePassed"
     CONTAINED = "Contained"  # only once an archive was contained
     ORPHANED = "Orphaned"  # only while deleting: something is left in Vault that we could not remove in time
+    DELETION_BLOCKED = "DeletionBlocked"  # only while deleting with policy Delete: what still keeps the data
 
 
 class Condition(Model):

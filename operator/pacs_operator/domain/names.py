@@ -24,6 +24,12 @@ ANNOTATION_LIVE_HASH = f"{GROUP}/live-config-hash"  # on a running pod: makes th
 ANNOTATION_ENCRYPTION = f"{GROUP}/encryption"  # on the images' volume claim: how they lie there
 ANNOTATION_RUN_NOW = f"{GROUP}/run-conformance"  # a token; compared with status.lastHandledConformanceToken
 
+# On the zones' namespaces, so that they outlive the resource; admission and adoption read them.
+ANNOTATION_LEGAL_HOLD = f"{GROUP}/legal-hold"
+ANNOTATION_MINIMUM_YEARS = f"{GROUP}/minimum-years"
+ANNOTATION_NEWEST_STORE = f"{GROUP}/newest-store"  # day (UTC) of the last C-STORE that an agent told
+ANNOTATION_RELEASE = f"{GROUP}/release-data"  # its value is the object's own name: it may be deleted
+
 MAX_ARCHIVE_NAME = 40
 
 # Reserved for our own probes; ingest refuses it from anyone else (blueprint, decision 10).

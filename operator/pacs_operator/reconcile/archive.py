@@ -20,12 +20,14 @@ from pacs_operator.reconcile import (
     conformance,
     containment,
     deletion,
+    destruction,
     evidence,
     fences,
     observe,
     peers,
     peerwatch,
     provision,
+    retention,
     revocation,
     status,
     workloads,
@@ -109,7 +111,11 @@ class ArchiveReconciler:
         run = Pass(name, live, observed, self._ports, self._settings, memory, now, status=observed)
         held = _attempt(run, containment.hold)
         if metadata(live).get("deletionTimestamp"):
-            return _closed(_told(run, deletion.step), held)
+            if not destruction.asked(run):
+                return _closed(_told(run, deletion.step), held)
+            run.blocked = destruction.verdict(run)
+            if run.blocked is None or run.blocked.agreed:
+                return _closed(_told(run, lambda run: destruction.step(run, run.blocked)), held)
         if (live.get("spec") or {}).get("suspend") is True:
             return _closed(_told(run, _suspended), held)
         outcome = _work(run, held)
@@ -131,6 +137,8 @@ class ArchiveReconciler:
 def _work(run: Pass, held: PacsError | None) -> Outcome:
     error = _attempt(run, status.announce)
     before = run.observed
+    if run.blocked is not None:
+        destruction.block(run, run.blocked)
     error = error or _attempt(run, _stages)
     if error is not None:
         _record(run, error)
@@ -197,6 +205,7 @@ def _stages(run: Pass) -> None:
     observe.read_release(run)
     observe.check_storage_classes(run)
     zones.establish(run)
+    retention.check_kept(run)
     observe.read_owned(run)
     peers.accept(run)
     run.desired = workloads.desired_of(run, run.archive)
@@ -208,11 +217,13 @@ def _stages(run: Pass) -> None:
     provision.provision_peers(run)
     fences.remember(run)
     workloads.apply_all(run)
+    retention.keep(run)
     peers.tell_pods(run)
     conformance.step(run)
     if run.running:
         workloads.apply_all(run)
     agents.ask(run)
+    retention.remember_newest(run)
     workloads.rotate(run, agents.rotation_of(run))
     _prune(run)
     facts = peers.StatusFacts(run.lineage, run.now, peerwatch.watch(run))
@@ -254,6 +265,8 @@ def _suspended(run: Pass) -> Outcome:
     )
     _try_to_type(run)
     evidence.age(run)
+    if run.blocked is not None:
+        destruction.block(run, run.blocked)
     revocation.report_suspended(run)
     run.set(ConditionType.RECONCILING, "False", "Suspended", text)
     run.set(ConditionType.STALLED, "False", "Suspended", text)

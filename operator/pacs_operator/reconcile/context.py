@@ -11,6 +11,7 @@ from pacs_operator.domain.agentconfig import AgentStatus
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.catalog import Release
 from pacs_operator.domain.conditions import Condition, ConditionType
+from pacs_operator.domain.destruction import Verdict
 from pacs_operator.domain.errors import InvalidSpecError, PacsError
 from pacs_operator.domain.facts import ClusterSettings, Desired, VaultSettings
 from pacs_operator.domain.gatepeers import LivePeers
@@ -108,6 +109,7 @@ class Pass:
     waiting: list[str] = field(default_factory=list)
     pulling: str | None = None  # new images are being tried; until that is done no template takes them
     wrote_workload: bool = False
+    blocked: Verdict | None = None  # the resource is deleted with policy Delete; what its destruction waits for
     running: bool = False  # a conformance run is under way
     status: ArchiveStatus = field(default_factory=ArchiveStatus)
     conditions: dict[ConditionType, Condition] = field(default_factory=dict)

@@ -44,10 +44,15 @@ _ANNOUNCED = (
     ConditionType.CONFORMANCE_PASSED,
     ConditionType.CONTAINED,
     ConditionType.ORPHANED,
+    ConditionType.DELETION_BLOCKED,
 )
 _MAY_BE_OLD = (ConditionType.CONFORMANCE_PASSED, ConditionType.IMAGES_ENCRYPTED)
-_BAD_WHEN_TRUE = (ConditionType.STALLED, ConditionType.CONTAINED, ConditionType.ORPHANED)
-_ONLY_WHEN_TRUE = (ConditionType.CONTAINED, ConditionType.ORPHANED)  # absent until they first hold
+_ONLY_WHEN_TRUE = (
+    ConditionType.CONTAINED,
+    ConditionType.ORPHANED,
+    ConditionType.DELETION_BLOCKED,
+)  # absent until they first hold
+_BAD_WHEN_TRUE = (ConditionType.STALLED, *_ONLY_WHEN_TRUE)
 
 
 def announce(run: Pass) -> None:

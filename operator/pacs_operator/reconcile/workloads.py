@@ -32,6 +32,8 @@ _HARMLESS_POD = {
     "topologySpreadConstraints",
     "schedulerName",
 }
+#: What a person decides here says nothing about pods, so it carries no held-back template along.
+_NO_PODS_MATTER = ("containment", "retention", "deletion", "deletionPolicy")
 _HARMLESS_CONTAINER = {"resources", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"}
 
 
@@ -40,7 +42,7 @@ def inputs_hash(desired: Desired) -> str:
 
     Containment is no part of it: whatever else waits for a change of the spec must not roll pods that are evidence.
     """
-    spec = {name: value for name, value in desired.archive.spec.document().items() if name != "containment"}
+    spec = {name: value for name, value in desired.archive.spec.document().items() if name not in _NO_PODS_MATTER}
     release = desired.release.document()
     vault = [desired.vault.address, desired.vault.ca_pem, desired.vault.auth_path, desired.vault.audience]
     return content_hash([spec, desired.lineage_id, release, vault])

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from pacs_operator.domain.agentconfig import TOKEN_FILE, Leaf
 from pacs_operator.domain.facts import ClusterSettings, VaultSettings
-from pacs_operator.domain.names import CaName, Component, pki_mount
+from pacs_operator.domain.names import CaName, Component, data_key, data_mount, pki_mount
 from pacs_operator.vault.errors import VaultMisconfiguredError
 from pacs_operator.vault.layout import (
     OPERATOR_ROLE,
@@ -135,6 +135,26 @@ class VaultClient:
         with self._lock:
             self._credentials.pop(lineage_id, None)
         return self._delete(paths)
+
+    def data_key_gone(self, archive_name: str, lineage_id: str) -> bool:
+        """Tell whether the key above an archive's data keys was destroyed, from metadata alone.
+
+        Raises
+        ------
+        VaultMisconfiguredError
+            There is no such mount: perhaps this is another Vault, so nothing is proven.
+        VaultError
+            With a reason of `pacs_operator.vault.errors`.
+        """
+        mount = data_mount(lineage_id)
+        live = self._session.read(f"sys/mounts/{mount}", absent=NO_MOUNT)
+        if live is None or live.get("type") != "transit":
+            raise VaultMisconfiguredError(
+                f"Vault has no transit mount {mount}, so it cannot tell whether the key was destroyed",
+                action="correct spec.vault if this is another Vault; if somebody removed the mount with its key, have "
+                "Vault's administrator enable an empty transit mount there",
+            )
+        return self._session.read(f"{mount}/keys/{data_key(archive_name)}") is None
 
     def status_client_credentials(self, lineage_id: str) -> ClientCredentials:
         """Return the credentials for the agents' status port, renewed at two thirds of their life.
