@@ -44,6 +44,13 @@ def test_the_examples_are_accepted(crds: CustomObjectsApi, archive: dict, peer: 
     put(crds, peer)
 
 
+def test_delete_with_the_name_typed_is_accepted(crds: CustomObjectsApi, archive: dict) -> None:
+    delete = changed(archive, "spec.deletionPolicy", "Delete")
+    put(crds, changed(delete, "spec.deletion.confirmName", "radiology"))
+    message = refusal(crds, changed(delete, "spec.deletion.confirmName", "cardiology"))
+    assert "spec.deletion.confirmName" in message
+
+
 NOT_AE_TITLES = {
     "empty": "",
     "17 bytes": "ABCDEFGHIJKLMNOPQ",
@@ -102,7 +109,15 @@ def test_ae_title_of_a_peer(crds: CustomObjectsApi, peer: dict, title: str) -> N
         ),
         ("spec.encryption", {"mode": "Transit", "dataKeyMaxAgeDays": 0}, ["dataKeyMaxAgeDays", "greater than"]),
         ("spec.encryption", {"mode": "Transit", "dataKeyMaxAgeDays": 3651}, ["dataKeyMaxAgeDays", "less than"]),
-        ("spec.deletionPolicy", "Delete", ["spec.deletionPolicy", "'Delete' is refused", "use Retain"]),
+        ("spec.deletionPolicy", "Delete", ["spec.deletion.confirmName", "'radiology'", "or use deletionPolicy Retain"]),
+        ("spec.deletionPolicy", "Destroy", ["spec.deletionPolicy", "Destroy", "supported values"]),
+        ("spec.deletion", {"graceHours": 23}, ["spec.deletion.graceHours", "greater than or equal to 24"]),
+        ("spec.deletion", {"graceHours": 145}, ["spec.deletion.graceHours", "less than or equal to 144"]),
+        ("spec.deletion", {"confirmName": "r" * 41}, ["spec.deletion.confirmName", "40"]),
+        ("spec.deletion", {"confirm": "radiology"}, ["unknown field", "spec.deletion.confirm"]),
+        ("spec.retention", {"minimumYears": -1}, ["spec.retention.minimumYears", "greater than or equal to 0"]),
+        ("spec.retention", {"minimumYears": 101}, ["spec.retention.minimumYears", "less than or equal to 100"]),
+        ("spec.retention", {"legalHold": "yes"}, ["spec.retention.legalHold", "boolean"]),
         ("spec.bootstrap", {"mode": "Adopt"}, ["spec.bootstrap.lineageID", "copy it from the label"]),
         ("spec.bootstrap", {"lineageID": "0" * 32}, ["spec.bootstrap.lineageID", "only with mode Adopt"]),
         ("spec.gate.service.nodePort", 70000, ["spec.gate.service.nodePort", "70000", "65535"]),
@@ -217,17 +232,20 @@ def test_image_by_tag(crds: CustomObjectsApi) -> None:
         ),
         ("spec.database.sizeGi", 1, ["spec.database", "sizeGi", "volumes only grow"]),
         ("spec.bootstrap", {"mode": "Adopt", "lineageID": "0" * 32}, ["spec.bootstrap cannot change"]),
+        ("spec.retention.minimumYears", 9, ["spec.retention.minimumYears", "may only be raised", "OverrideRetention"]),
+        ("spec.retention", {}, ["spec.retention.minimumYears", "may only be raised"]),
     ],
 )
 def test_immutable_fields(crds: CustomObjectsApi, archive: dict, path: str, value: Any, words: list[str]) -> None:
     where = ("pacs-operator.io", "v1alpha1", "pacsarchives")
+    archive = changed(archive, "spec.retention.minimumYears", 10)
     created: Any = crds.create_cluster_custom_object(*where, archive)
     try:
         with pytest.raises(ApiException) as caught:
             crds.replace_cluster_custom_object(*where, "radiology", changed(created, path, value), dry_run="All")
         for word in words:
             assert word in str(caught.value.body)
-        grown = changed(created, "spec.storage.sizeGi", 40)
+        grown = changed(changed(created, "spec.storage.sizeGi", 40), "spec.retention.minimumYears", 11)
         crds.replace_cluster_custom_object(*where, "radiology", grown, dry_run="All")
     finally:
         crds.delete_cluster_custom_object(*where, "radiology")

@@ -137,7 +137,7 @@ def _shredded(run: Pass, written: Manifest) -> Manifest | None:
     if gone:
         text = "Vault knows the transit mount and no key of this name"
         return record.add(run, written, record.SHRED, {"mount": mount, "key": key, "found": text})
-    command = f"deploy/vault/shred --archive {run.name} --lineage {run.lineage}"
+    command = f"deploy/vault/shred --archive {run.name} --lineage {run.lineage} --confirm {run.name}"
     text = f"Vault's administrator runs {command}; the volumes are removed when the key is seen to be gone"
     run.set(ConditionType.DELETION_BLOCKED, "True", "ShredPending", text + (f". Now: {error}" if error else ""))
     deletion.report(run, "ShredPending", text, DESTROYED)
