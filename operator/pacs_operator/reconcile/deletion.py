@@ -55,7 +55,7 @@ def _advance(run: Pass) -> Outcome:
         run.set(ConditionType.DELETION_BLOCKED, "False", "Retained", text)
     still_running = stop(run)
     if still_running:
-        report(run, "Stopping", f"Waiting for {still_running}; namespaces and volumes are retained", RETAINED)
+        progress(run, "Stopping", f"Waiting for {still_running}; namespaces and volumes are retained", RETAINED)
         return Outcome("Deleting", 2.0)
     remove_rest(run)
     if clear_roles(run, RETAINED):
@@ -156,10 +156,10 @@ def _orphaned(run: Pass, error: PacsError, data: str) -> None:
             f"Roles of lineage {run.lineage} remain in Vault: {error.message}. Removing them is tried on; to let the "
             f"resource go and leave them to Vault's administrator, annotate it {ANNOTATION_ABANDON}={run.name}",
         )
-    report(run, "RemovingVaultRoles", f"Vault: {error}", data)
+    progress(run, "RemovingVaultRoles", f"Vault: {error}", data)
 
 
-def report(run: Pass, reason: str, message: str, data: str) -> None:
+def progress(run: Pass, reason: str, message: str, data: str) -> None:
     """Write how far a deletion is, and what becomes of the data."""
     run.set(ConditionType.RECONCILING, "True", reason, message)
     run.set(ConditionType.READY, "False", "Deleting", f"The archive is being deleted; {data}")

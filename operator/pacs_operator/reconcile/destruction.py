@@ -90,15 +90,15 @@ def _advance(run: Pass, found: Verdict | None) -> Outcome:
         run.set(ConditionType.DELETION_BLOCKED, "True" if waiting else "False", found.reason, found.message)
     still_running = deletion.stop(run)
     if still_running:
-        deletion.report(run, "Stopping", f"Waiting for {still_running}", _STOPPED if waiting else DESTROYED)
+        deletion.progress(run, "Stopping", f"Waiting for {still_running}", _STOPPED if waiting else DESTROYED)
         return Outcome("Deleting", 2.0)
     if found is not None and waiting:
-        deletion.report(run, "GracePeriod", "Everything is stopped; nothing else happens before the end", _STOPPED)
+        deletion.progress(run, "GracePeriod", "Everything is stopped; nothing else happens before the end", _STOPPED)
         until = (found.until - run.now).total_seconds() if found.until else 60.0
         return Outcome("Deleting", min(max(until, 10.0), 120.0))
     if run.archive is not None and run.archive.spec.retention.legal_hold:
         run.set(ConditionType.DELETION_BLOCKED, "True", "LegalHold", "A legal hold was set; what is left stays")
-        deletion.report(run, "LegalHold", "Everything is stopped; nothing else happens during a legal hold", _STOPPED)
+        deletion.progress(run, "LegalHold", "Everything is stopped; nothing else happens during a legal hold", _STOPPED)
         return Outcome("Deleting", 60.0)
     written = record.read(run) or record.decide(run, found or Verdict("Approved", ""))
     return _destroy(run, written)
@@ -110,14 +110,14 @@ def _destroy(run: Pass, written: Manifest) -> Outcome:
         return Outcome("Deleting", 30.0)
     left = _remove_volumes(run, shredded)
     if left:
-        deletion.report(run, "RemovingVolumes", f"Waiting until these are gone: {left}", DESTROYED)
+        deletion.progress(run, "RemovingVolumes", f"Waiting until these are gone: {left}", DESTROYED)
         return Outcome("Deleting", 10.0)
     deletion.remove_rest(run)
     if not deletion.clear_roles(run, DESTROYED):
         return Outcome("Deleting", 15.0)
     left = _remove_zones(run)
     if left:
-        deletion.report(run, "RemovingZones", f"Waiting until these are gone: {left}", DESTROYED)
+        deletion.progress(run, "RemovingZones", f"Waiting until these are gone: {left}", DESTROYED)
         return Outcome("Deleting", 10.0)
     _finish(run, shredded)
     return Outcome("Deleting")
@@ -140,7 +140,7 @@ def _shredded(run: Pass, written: Manifest) -> Manifest | None:
     command = f"deploy/vault/shred --archive {run.name} --lineage {run.lineage} --confirm {run.name}"
     text = f"Vault's administrator runs {command}; the volumes are removed when the key is seen to be gone"
     run.set(ConditionType.DELETION_BLOCKED, "True", "ShredPending", text + (f". Now: {error}" if error else ""))
-    deletion.report(run, "ShredPending", text, DESTROYED)
+    deletion.progress(run, "ShredPending", text, DESTROYED)
     return None
 
 
