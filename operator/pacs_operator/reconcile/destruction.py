@@ -56,7 +56,7 @@ def verdict(run: Pass) -> Verdict | None:
         newest_known_by=known_by,
         deleted_at=parse_time(str(data["deletionTimestamp"])),
         grace=timedelta(hours=spec.deletion.grace_hours),
-        encrypted=spec.encryption.mode != "None",
+        encrypted=spec.encryption.on,
     )
     return judge(case, _approvals(run), run.now)
 

@@ -36,7 +36,7 @@ def decide(run: Pass, verdict: Verdict) -> Manifest:
         An approved one.
     """
     archive = run.archive
-    encrypted = archive is not None and archive.spec.encryption.mode != "None"
+    encrypted = archive is not None and archive.spec.encryption.on
     decision = {
         "archive": run.name,
         "archiveUID": metadata(run.live)["uid"],
@@ -46,6 +46,7 @@ def decide(run: Pass, verdict: Verdict) -> Manifest:
         "retention": archive.spec.retention.document() if archive else {},
         "encryption": archive.spec.encryption.mode if archive else "Unknown",
         "shred": names.data_key(run.name) if encrypted else NOT_ENCRYPTED,
+        "index": "never encrypted by the operator: it goes with its volume only",
         "approvals": [
             {
                 "name": approval.name,
