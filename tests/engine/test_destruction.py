@@ -1,7 +1,5 @@
 """Deletion with policy Delete: served until two people approved, stopped for the grace, then gone and on record."""
 
-import copy
-import json
 from typing import Any
 
 import pytest
@@ -9,86 +7,24 @@ import pytest
 from pacs_operator.domain.agentconfig import PeerActivity
 from pacs_operator.kube.port import Manifest
 from pacs_operator.vault.errors import VaultSealedError
-from tests.engine.simapi import Killed
+from tests.engine.destroying import (
+    DELETE,
+    HOUR,
+    IMAGES,
+    ORTHANC,
+    ZONES,
+    approve,
+    approved,
+    blocked,
+    change,
+    deleted,
+    events,
+    everything_stands,
+    record,
+    recorded,
+    zones,
+)
 from tests.engine.world import ARCHIVE, ARCHIVE_KEY, World, archive_manifest, peer_manifest
-
-DELETE = {"deletionPolicy": "Delete", "deletion": {"confirmName": ARCHIVE}}
-ORTHANC = ("StatefulSet", "radiology-archive", "orthanc")
-IMAGES = ("PersistentVolumeClaim", "radiology-archive", "images")
-ZONES = {f"radiology-{zone}" for zone in ("edge", "archive", "data", "ops")}
-HOUR = 3600
-
-
-def deleted(**spec: Any) -> World:
-    """Return a world whose archive ran, was set to Delete and deleted."""
-    world = World()
-    world.api.put(archive_manifest(**{**DELETE, **spec}))
-    world.api.put(peer_manifest("ct1"))
-    world.settle()
-    world.api.remove(ARCHIVE_KEY)
-    world.settle()
-    return world
-
-
-def approve(world: World, approver: str, act: str = "Delete", **changed: Any) -> None:
-    manifest: Manifest = {
-        "apiVersion": "pacs-operator.io/v1alpha1",
-        "kind": "PacsApproval",
-        "metadata": {"name": f"{act.lower()}-{approver}", "namespace": "radiology-ops"},
-        "spec": {
-            "archiveRef": {"name": ARCHIVE},
-            "archiveUID": world.archive["metadata"]["uid"],
-            "lineageID": world.drawn[0],
-            "act": act,
-            "approver": approver,
-            "expiresAt": world.now.replace(day=world.now.day + 6).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "reason": "end of the contract",
-            **changed,
-        },
-    }
-    world.api.put(manifest, manager=approver)
-
-
-def approved(**spec: Any) -> World:
-    world = deleted(**spec)
-    for person in ("anna", "ben"):
-        approve(world, person)
-    world.settle()
-    return world
-
-
-def blocked(world: World) -> str:
-    condition = world.condition("DeletionBlocked")
-    return f"{condition['status']}/{condition['reason']}"
-
-
-def change(world: World, **spec: Any) -> None:
-    world.api.edit(ARCHIVE_KEY, "kubectl-edit", lambda live: live["spec"].update(spec))
-
-
-def record(world: World) -> dict[str, Any]:
-    (found,) = [
-        item
-        for (kind, _, name), item in world.api.objects.items()
-        if kind == "ConfigMap" and name.startswith("destruction-")
-    ]
-    return {part: json.loads(text) for part, text in found["data"].items()}
-
-
-def recorded(world: World) -> bool:
-    return any(kind == "ConfigMap" and name.startswith("destruction-") for kind, _, name in world.api.objects)
-
-
-def zones(world: World) -> set[str]:
-    return {name for kind, _, name in world.api.objects if kind == "Namespace"} & ZONES
-
-
-def everything_stands(world: World) -> bool:
-    return ORTHANC in world.api.objects and IMAGES in world.api.objects and zones(world) == ZONES
-
-
-def events(world: World) -> set[str]:
-    return {item["reason"] for (kind, _, _), item in world.api.objects.items() if kind == "Event"}
 
 
 def test_it_serves_on_until_two_people_approved():
@@ -345,106 +281,3 @@ def test_vault_sealed_does_not_end_it_half_done():
     world.vault.error = None
     world.settle()
     assert ARCHIVE_KEY not in world.api.objects
-
-
-TRANSIT = {"encryption": {"mode": "Transit"}}
-
-
-def shredding() -> World:
-    """Return a world with an encrypted archive, everybody's consent and the grace over."""
-    world = deleted(**TRANSIT)
-    for person in ("anna", "ben"):
-        approve(world, person)
-        approve(world, person, "Shred")
-    world.settle()
-    assert blocked(world) == "True/GracePeriod"
-    world.advance(25 * HOUR)
-    world.settle()
-    return world
-
-
-def test_an_encrypted_archive_needs_consent_to_shred():
-    world = deleted(**TRANSIT)
-    for person in ("anna", "ben"):
-        approve(world, person)
-    world.settle()
-    assert blocked(world) == "True/ApprovalsMissing"
-    assert "Shred has 0 of 2" in world.condition("DeletionBlocked")["message"]
-    assert everything_stands(world)
-
-
-def test_volumes_stay_until_the_key_is_seen_to_be_gone():
-    world = shredding()
-    assert blocked(world) == "True/ShredPending"
-    said = world.condition("DeletionBlocked")["message"]
-    assert f"deploy/vault/shred --archive radiology --lineage {world.drawn[0]} --confirm radiology" in said
-    assert IMAGES in world.api.objects
-    assert zones(world) == ZONES
-    world.advance(10 * 24 * HOUR)  # approvals expired long ago: the decision stands
-    world.settle()
-    assert blocked(world) == "True/ShredPending"
-    world.vault.shredded.add((ARCHIVE, "0" * 32))  # another lineage's
-    world.settle()
-    assert IMAGES in world.api.objects
-    world.vault.shredded.add((ARCHIVE, world.drawn[0]))
-    world.settle()
-    assert ARCHIVE_KEY not in world.api.objects
-    found = record(world)
-    assert set(found) == {"decision.json", "shred.json", "removal.json"}
-    assert found["shred.json"]["key"] == "radiology-archive.orthanc"
-    assert found["decision.json"]["encryption"] == "Transit"
-
-
-def test_a_vault_that_cannot_tell_proves_nothing():
-    world = shredding()
-    world.vault.shredded.add((ARCHIVE, world.drawn[0]))
-    world.vault.error = VaultSealedError("Vault is sealed", action="unseal it")
-    world.settle()
-    assert blocked(world) == "True/ShredPending"
-    assert "Now: Vault is sealed" in world.condition("DeletionBlocked")["message"]
-    assert IMAGES in world.api.objects
-    world.vault.error = None
-    world.settle()
-    assert ARCHIVE_KEY not in world.api.objects
-
-
-def test_retain_saves_the_data_until_the_shred():
-    world = shredding()
-    change(world, deletionPolicy="Retain")
-    world.settle()
-    assert ARCHIVE_KEY not in world.api.objects
-    assert IMAGES in world.api.objects
-    assert zones(world) == ZONES
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_every_write(when: str):
-    prepared = deleted(retention={"minimumYears": 1})
-    for person in ("anna", "ben"):
-        approve(prepared, person)
-        approve(prepared, person, "OverrideRetention")
-    undisturbed = copy.deepcopy(prepared)
-    first = len(undisturbed.log.entries)
-    finish(undisturbed)
-    points = len(undisturbed.log.entries) - first
-    assert points > 30
-    for point in range(points):
-        world = copy.deepcopy(prepared)
-        setattr(world.log.faults, f"kill_{when}", first + point)
-        with pytest.raises(Killed):
-            finish(world)
-        finish(world)
-        what = f"killed {when} {undisturbed.log.entries[first + point]}"
-        expected = {key for key in undisturbed.api.objects if key[0] != "Event"}
-        assert {key for key in world.api.objects if key[0] != "Event"} == expected, what
-        assert set(record(world)) == {"decision.json", "removal.json"}, what
-        assert len(record(world)["decision.json"]["approvals"]) == 4, what
-        assert len(record(world)["decision.json"]["volumes"]) == 2, what
-
-
-def finish(world: World) -> None:
-    """Let a day and a bit pass, in whichever process."""
-    world.settle()
-    if ARCHIVE_KEY in world.api.objects:
-        world.advance(25 * HOUR)
-        world.settle()
