@@ -199,6 +199,7 @@ def peer(
     sources: tuple[str, ...] = ("127.0.0.0/8",),
     limit: int = 8,
     rate: int | None = None,
+    exception: int | None = None,
 ) -> LivePeer:
     return LivePeer(
         id=f"imaging/{name}",
@@ -208,6 +209,7 @@ def peer(
         rights=[Right.ECHO, Right.STORE],
         max_associations=limit,
         associations_per_minute=rate,
+        tls_exception_until=exception,
     )
 
 

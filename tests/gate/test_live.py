@@ -59,6 +59,7 @@ WIDENING = [
     ("max_associations", 1),
     ("max_associations", 9),
     ("associations_per_minute", 1),
+    ("tls_exception_until", 2_000_000_000),
 ]
 
 
@@ -200,6 +201,7 @@ def test_interrupted_removal_is_finished_by_the_next_agent(make_device: MakeDevi
         "set map virt@sources {slot} any",
         "add map virt@limits {slot} 99",
         "set map virt@rates {slot} 9999",
+        "set map virt@exceptions {slot} 9999999999",
         "add map virt@ids 009 imaging/ghost",
         "clear map virt@sources",
     ],
@@ -234,6 +236,7 @@ MAPS = (
     gatemaps.SOURCES,
     gatemaps.LIMITS,
     gatemaps.RATES,
+    gatemaps.EXCEPTIONS,
     gatemaps.CONTAINED,
 )
 
@@ -310,5 +313,5 @@ def seen_time(text: str) -> datetime:
 def test_live_peer_has_no_field_the_gate_ignores() -> None:
     """A field added to the contract must be looked at here: enforced at the gate, or known to be Orthanc's."""
     limits = {"max_associations", "associations_per_minute"}
-    enforced = {"id", "dns_name", "ae_titles", "source_cidrs", "contained"} | limits
+    enforced = {"id", "dns_name", "ae_titles", "source_cidrs", "contained", "tls_exception_until"} | limits
     assert set(LivePeer.model_fields) == enforced | {"rights"}

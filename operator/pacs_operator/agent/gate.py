@@ -216,7 +216,14 @@ class GateNeighbour:
 
     async def _forget(self, slots: frozenset[str], entries: Entries) -> None:
         """Forget whose these slots were; until then nobody else gets them."""
-        for name in (gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.RATES, gatemaps.CONTAINED, gatemaps.IDS):
+        for name in (
+            gatemaps.SOURCES,
+            gatemaps.LIMITS,
+            gatemaps.RATES,
+            gatemaps.EXCEPTIONS,
+            gatemaps.CONTAINED,
+            gatemaps.IDS,
+        ):
             for slot in slots & {key for key, _ in entries[name]}:
                 await self._socket.remove_entry(name, slot)
         for slot in slots:
@@ -234,11 +241,14 @@ class GateNeighbour:
             await self._socket.set_entry(gatemaps.LIMITS, slot, after.limit)
         if after.rate != before.rate:
             await self._socket.set_entry(gatemaps.RATES, slot, after.rate)
+        if after.exception != before.exception:
+            await self._socket.set_entry(gatemaps.EXCEPTIONS, slot, after.exception)
 
     async def _fill(self, slot: str, rights: Rights) -> None:
         await self._socket.add_entry(gatemaps.IDS, slot, rights.peer)
         await self._socket.add_entry(gatemaps.LIMITS, slot, rights.limit)
         await self._socket.add_entry(gatemaps.RATES, slot, rights.rate)
+        await self._socket.add_entry(gatemaps.EXCEPTIONS, slot, rights.exception)
         if rights.contained:
             await self._socket.add_entry(gatemaps.CONTAINED, slot, "1")
         await self._socket.add_entry(gatemaps.SOURCES, slot, rights.sources)

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     TOO_MANY_ASSOCIATIONS = "TooManyAssociations"
     CONTAINED = "Contained"
     TOO_MANY_PER_MINUTE = "TooManyPerMinute"
+    TLS_EXCEPTION_NEEDED = "TlsExceptionNeeded"
     GATE_FULL = "GateFull"
     ARCHIVE_UNAVAILABLE = "ArchiveUnavailable"
     TLS = "Tls"

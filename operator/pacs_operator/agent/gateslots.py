@@ -13,6 +13,7 @@ MAPS = (
     gatemaps.SOURCES,
     gatemaps.LIMITS,
     gatemaps.RATES,
+    gatemaps.EXCEPTIONS,
     gatemaps.CONTAINED,
     gatemaps.IDENTITY,
 )
@@ -30,6 +31,7 @@ class Rights:
     limit: str
     contained: bool = False
     rate: str = gatemaps.NO_RATE
+    exception: str = gatemaps.NO_EXCEPTION
 
     @classmethod
     def of(cls, peer: LivePeer) -> "Rights":
@@ -42,6 +44,7 @@ class Rights:
             limit=str(peer.max_associations),
             contained=bool(peer.contained),
             rate=str(peer.associations_per_minute or gatemaps.NO_RATE),
+            exception=str(peer.tls_exception_until or gatemaps.NO_EXCEPTION),
         )
 
     def narrows(self, before: "Rights") -> bool:
@@ -50,8 +53,13 @@ class Rights:
         A lower limit does not count: it holds for new associations, and which of the open ones should end
         nobody could say.
         """
-        shut = self.contained and not before.contained
+        shut = (self.contained and not before.contained) or _leave(self.exception) < _leave(before.exception)
         return shut or not before.titles <= self.titles or not _sources_widen(before.sources, self.sources)
+
+
+def _leave(until: str) -> int:
+    """Return the end of an exception as a number; what is none was not written by us and counts as the longest."""
+    return int(until) if until.isdecimal() else 2**63
 
 
 def _sources_widen(before: str, after: str) -> bool:
@@ -72,11 +80,12 @@ class LiveSlot:
     sources: list[str] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
     rates: list[str] = field(default_factory=list)
+    exceptions: list[str] = field(default_factory=list)
     contained: list[str] = field(default_factory=list)
 
     def rights(self) -> Rights | None:
         """Return what it gives, or None when it is incomplete or ambiguous."""
-        single = (self.ids, self.identities, self.sources, self.limits, self.rates)
+        single = (self.ids, self.identities, self.sources, self.limits, self.rates, self.exceptions)
         if any(len(values) != 1 for values in single) or len(set(self.titles)) != len(self.titles):
             return None
         if len(self.contained) > 1:
@@ -89,6 +98,7 @@ class LiveSlot:
             limit=self.limits[0],
             contained=bool(self.contained),
             rate=self.rates[0],
+            exception=self.exceptions[0],
         )
 
 
@@ -106,6 +116,7 @@ def live_slots(entries: Entries) -> dict[str, LiveSlot]:
         (gatemaps.LIMITS, "limits"),
         (gatemaps.CONTAINED, "contained"),
         (gatemaps.RATES, "rates"),
+        (gatemaps.EXCEPTIONS, "exceptions"),
     ):
         for slot, value in entries[name]:
             getattr(slots[slot], attribute).append(value)

@@ -120,6 +120,13 @@ def _check_bounds(archive: Archive, peer: Peer, consenting: set[str]) -> None:
                 action="drop the right, or have spec.peers.maxRights of the archive widened",
                 reason="RightNotAllowed",
             )
+    tier = peer.spec.tls.exception.tier if peer.spec.tls else None
+    if tier and tier not in bounds.tls_exceptions:
+        raise InvalidSpecError(
+            f"spec.tls.exception.tier: {tier.value} is not among the archive's tlsExceptions",
+            action="take the exception away, or have the tier added to spec.peers.tlsExceptions of the archive",
+            reason="TlsExceptionNotAllowed",
+        )
     for title in archive.spec.dicom.called_titles:
         if title in peer.spec.ae_titles:
             raise InvalidSpecError(

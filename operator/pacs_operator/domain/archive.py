@@ -10,7 +10,7 @@ from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import PROBE_AE_TITLE
-from pacs_operator.domain.peer import Right
+from pacs_operator.domain.peer import Right, TlsTier
 
 #: A new data key for new images each quarter, where the spec leaves it open.
 DATA_KEY_AGE_DAYS = 90
@@ -49,6 +49,7 @@ class PeerBounds(Model):
     namespace_selector: "LabelSelector"
     allowed_cidrs: Annotated[list[str], Field(min_length=1, max_length=32, alias="allowedCIDRs")]
     max_rights: Annotated[list[Right], Field(min_length=1, max_length=7)]
+    tls_exceptions: Annotated[list[TlsTier], Field(max_length=4)] = []
 
 
 class LabelSelector(Model):

@@ -16,8 +16,11 @@ CONTAINED = "virt@contained"  # slot -> 1: known, but told to try again later
 LIMITS = "virt@limits"  # slot -> greatest number of associations at one time
 RATES = "virt@rates"  # slot -> greatest number of new associations in a minute, or NO_RATE
 
+EXCEPTIONS = "virt@exceptions"  # slot -> until when it may use older TLS, seconds since the epoch, or NO_EXCEPTION
+
 ANY_SOURCE = "any"
 NO_RATE = "0"
+NO_EXCEPTION = "0"
 COUNTS_TABLE = "peers"  # what each slot has open, and began within the last minute
 BACKEND_PREFIX = "slot_"
 SERVER = "orthanc"  # name of the only server in every backend

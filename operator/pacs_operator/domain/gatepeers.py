@@ -39,6 +39,7 @@ class LivePeer(Model):
     max_associations: int
     contained: bool | None = None
     associations_per_minute: int | None = None  # none: not limited; absent in the file, for agents that do not know it
+    tls_exception_until: int | None = None  # end of its leave to use older TLS, seconds since the epoch; none: no leave
 
 
 class LivePeers(Model):

@@ -56,7 +56,13 @@ def narrowed(live: LivePeer, wanted: LivePeer) -> LivePeer | None:
         max_associations=min(live.max_associations, wanted.max_associations),
         contained=live.contained or wanted.contained,
         associations_per_minute=_lower(live.associations_per_minute, wanted.associations_per_minute),
+        tls_exception_until=_both(live.tls_exception_until, wanted.tls_exception_until),
     )
+
+
+def _both(one: int | None, other: int | None) -> int | None:
+    """Return the earlier end of a leave that both have."""
+    return None if one is None or other is None else min(one, other)
 
 
 def _lower(one: int | None, other: int | None) -> int | None:

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint, check_dns_name
@@ -21,6 +21,13 @@ class Right(StrEnum):
     FIND_WORKLIST = "FindWorklist"
     GET = "Get"
     MOVE = "Move"
+
+
+class TlsTier(StrEnum):
+    """Older TLS than the gate takes from everybody, which an exception can allow one peer."""
+
+    #: Suites with AES-CBC: forward secrecy stays, authenticated encryption does not (RFC 9325 4.2: SHOULD NOT).
+    TLS12_ECDHE_CBC = "Tls12EcdheCbc"
 
 
 class ArchiveRef(Model):
@@ -42,6 +49,20 @@ class PeerLimits(Model):
     associations_per_minute: Annotated[int, Field(ge=1, le=6000)] | None = None
 
 
+class TlsException(Model):
+    """Leave for one device to use older TLS for a time."""
+
+    tier: TlsTier
+    reason: Annotated[str, Field(min_length=10, max_length=256)]
+    expires: AwareDatetime
+
+
+class PeerTls(Model):
+    """What is special about the peer's TLS."""
+
+    exception: TlsException
+
+
 class ExpectTraffic(Model):
     """How long the peer may be silent before somebody should look."""
 
@@ -58,6 +79,7 @@ class PeerSpec(Model):
     rights: Annotated[list[Right], Field(min_length=1, max_length=7)]
     limits: PeerLimits = PeerLimits()
     expect_traffic: ExpectTraffic | None = None
+    tls: PeerTls | None = None
 
     @model_validator(mode="after")
     def _rules_across_fields(self) -> Self:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from pacs_operator.domain.peer import TlsException
 from pacs_operator.domain.status import PeerConditionType, PeerFinding
 
 ENDS_SOON = (7, 30, 60)  # days, the nearest first
+EXCEPTION_ENDS_SOON = 30  # days
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,35 @@ def _silence(
     if not traffic.heard:
         return "Unknown", "GatesNotHeard"
     return "True", "NoTraffic"
+
+
+def exception_finding(exception: TlsException, now: datetime) -> PeerFinding:
+    """Say that a peer may use older TLS, for how long, and why.
+
+    Parameters
+    ----------
+    exception
+        ``spec.tls.exception``.
+    now
+        Time of the pass (UTC).
+    """
+    status, reason = _standing(exception.expires - now)
+    if status == "True":
+        text = f"The device may use {exception.tier.value} until {_stamp(exception.expires)}: {exception.reason}"
+    else:
+        text = (
+            f"The exception {exception.tier.value} ended at {_stamp(exception.expires)}: the gate refuses the device "
+            "where it does not use modern TLS; have it updated, or set a later spec.tls.exception.expires"
+        )
+    return PeerFinding(type=PeerConditionType.TLS_EXCEPTION, status=status, reason=reason, message=text)
+
+
+def _standing(left: timedelta) -> tuple[Literal["True", "False", "Unknown"], str]:
+    if left <= timedelta(0):
+        return "False", "TlsExceptionEnded"
+    if left <= timedelta(days=EXCEPTION_ENDS_SOON):
+        return "True", "TlsExceptionEndsSoon"
+    return "True", "TlsExceptionStands"
 
 
 def _stamp(time: datetime) -> str:

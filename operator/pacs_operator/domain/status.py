@@ -96,6 +96,7 @@ class PeerSummary(Model):
     last_store: Time | None = None
     last_rejection: Time | None = None
     last_rejection_reason: str | None = None
+    tls_exception_until: Time | None = None  # while it stands
 
 
 class PeersStatus(Model):
@@ -103,6 +104,7 @@ class PeersStatus(Model):
 
     accepted: int
     refused: int
+    tls_exceptions: int = 0  # that stand now
     listed: Annotated[list[PeerSummary], Field(max_length=MAX_LISTED_PEERS, alias="list")] = []
 
 
@@ -138,6 +140,7 @@ class PeerConditionType(StrEnum):
     ACCEPTED = "Accepted"
     CERTIFICATE_ENDING = "CertificateEnding"
     SILENT = "Silent"  # only with spec.expectTraffic
+    TLS_EXCEPTION = "TlsException"  # only with spec.tls.exception
 
 
 class PeerFinding(Model):

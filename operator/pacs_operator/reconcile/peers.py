@@ -71,6 +71,7 @@ def live_peer(peer: Peer) -> LivePeer:
         rights=sorted(peer.spec.rights),
         max_associations=peer.spec.limits.max_associations,
         associations_per_minute=peer.spec.limits.associations_per_minute,
+        tls_exception_until=int(peer.spec.tls.exception.expires.timestamp()) if peer.spec.tls else None,
     )
 
 

@@ -11,7 +11,7 @@ from pacs_operator.domain.agentconfig import PeerActivity
 from pacs_operator.domain.gatepeers import largest_share
 from pacs_operator.domain.names import Component
 from pacs_operator.domain.peer import Peer
-from pacs_operator.domain.peerhealth import Traffic, certificate_finding, silence_finding
+from pacs_operator.domain.peerhealth import Traffic, certificate_finding, exception_finding, silence_finding
 from pacs_operator.domain.status import PeerConditionType, PeerEffective, PeerFinding, PeerStatus
 from pacs_operator.kube.events import Notice, post
 from pacs_operator.kube.port import Manifest, labels_of, metadata
@@ -23,7 +23,7 @@ COARSE = timedelta(minutes=15)
 _LIMITED_LATELY = timedelta(minutes=10)  # longer than between two passes
 _NOTHING = PeerActivity(id="unseen/peer")
 #: Of these, being True is news for a person, and that it is over too.
-_ALARMS = (PeerConditionType.CERTIFICATE_ENDING, PeerConditionType.SILENT)
+_ALARMS = (PeerConditionType.CERTIFICATE_ENDING, PeerConditionType.SILENT, PeerConditionType.TLS_EXCEPTION)
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,8 @@ def _watched(run: Pass, peer: Peer, before: PeerStatus | None, seen: PeerActivit
         last = _last_traffic(before.last_traffic if before else None, seen.last_association, longest, run.now)
         traffic = Traffic(parse_time(last) if last else None, parse_time(since), heard)
         findings.append(silence_finding(traffic, longest, run.now))
+    if peer.spec.tls:
+        findings.append(exception_finding(peer.spec.tls.exception, run.now))
     return Watched(tuple(findings), _effective(run, peer), end, since, last)
 
 
@@ -124,7 +126,8 @@ def _news(before: PeerStatus | None, after: Watched) -> Iterator[Notice]:
         if finding.status == "True":
             yield Notice("Warning", finding.reason, finding.message)
         elif finding.status == "False" and old is not None and old.status == "True":
-            yield Notice("Normal", finding.reason, finding.message)
+            worse = finding.type is PeerConditionType.TLS_EXCEPTION  # its end is what somebody must look at
+            yield Notice("Warning" if worse else "Normal", finding.reason, finding.message)
 
 
 def _tell_of_limits(run: Pass, peer: Peer, live: Manifest, seen: PeerActivity) -> None:

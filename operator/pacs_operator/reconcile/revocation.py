@@ -21,7 +21,7 @@ from pacs_operator.domain.errors import NotFoundError, PacsError
 from pacs_operator.domain.gatepeers import PEERS_FILE, LivePeer, LivePeers
 from pacs_operator.domain.names import ZONE_OF, Component, Zone, namespace_of
 from pacs_operator.domain.narrowing import common_networks, narrowed
-from pacs_operator.domain.peer import Right
+from pacs_operator.domain.peer import Right, TlsTier
 from pacs_operator.domain.probepeers import CONFORMANCE_PEER_ID, STORE_ONLY_PEER_ID, probe_peers
 from pacs_operator.kube.inventory import CONFIG_MAP, NAMESPACE, POD, POLICY
 from pacs_operator.kube.port import Manifest, labels_of, metadata
@@ -163,6 +163,7 @@ def _bounds(run: Pass) -> tuple[Archive, set[str] | None]:
         namespace_selector=selector,
         allowed_cidrs=_readable_networks(said.get("allowedCIDRs")) or _ANY_SOURCE,
         max_rights=_readable_rights(said.get("maxRights")) or list(Right),
+        tls_exceptions=list(TlsTier),  # what the gate takes is in its configuration, which stays
     )
     data = metadata(run.live)
     # Not validated on purpose: these two are all that a judgement of peers looks at.

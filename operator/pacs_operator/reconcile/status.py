@@ -1,9 +1,10 @@
 """The one status write: conditions from what the pass found, skipped when nothing changed."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from pacs_operator.domain.acceptance import Decision
 from pacs_operator.domain.agentconfig import PeerActivity
 from pacs_operator.domain.archive import Encryption
 from pacs_operator.domain.conditions import ConditionType, merge
@@ -148,10 +149,24 @@ def summarise(run: Pass) -> PeersStatus:
             reason=None if decision.accepted else decision.reason,
             message=None if decision.accepted else _short(decision.message),
             dns_name=peer.spec.certificate.dns_name if peer and decision.accepted else None,
+            tls_exception_until=_standing(decision, run.now),
         )
         summaries.append(_coarsely(summary, before.get(key), seen.get(key), run))
     accepted = sum(decision.accepted for decision in run.decisions)
-    return PeersStatus(accepted=accepted, refused=len(run.decisions) - accepted, listed=_fitting(summaries))
+    return PeersStatus(
+        accepted=accepted,
+        refused=len(run.decisions) - accepted,
+        tls_exceptions=sum(_standing(decision, run.now) is not None for decision in run.decisions),
+        listed=_fitting(summaries),
+    )
+
+
+def _standing(decision: Decision, now: datetime) -> str | None:
+    """Return until when an accepted peer may use older TLS, while that lasts."""
+    tls = decision.claim.peer.spec.tls if decision.accepted and decision.claim.peer else None
+    if tls is None or tls.exception.expires <= now:
+        return None
+    return tls.exception.expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _short(message: str) -> str:

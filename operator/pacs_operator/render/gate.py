@@ -16,6 +16,7 @@ from pacs_operator.domain.agentconfig import CONFIG_DIR, RUN_DIR, TLS_DIR, Agent
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.gatepeers import largest_share
 from pacs_operator.domain.names import PROBE_AE_TITLE, Component, Port, service_dns
+from pacs_operator.domain.peer import TlsTier
 from pacs_operator.render import gate_check
 
 SLOTS: int = AgentConfig.model_fields["gate_slots"].default
@@ -29,6 +30,20 @@ _CIPHERS = (
     "ECDHE-RSA-AES256-GCM-SHA384",
 )
 _CIPHERSUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+
+# What an exception adds, at the end of the list: the gate's order counts, so who knows better gets better.
+_TIER_CIPHERS = {
+    TlsTier.TLS12_ECDHE_CBC: (
+        "ECDHE-ECDSA-AES128-SHA256",
+        "ECDHE-ECDSA-AES256-SHA384",
+        "ECDHE-RSA-AES128-SHA256",
+        "ECDHE-RSA-AES256-SHA384",
+        "ECDHE-ECDSA-AES128-SHA",
+        "ECDHE-ECDSA-AES256-SHA",
+        "ECDHE-RSA-AES128-SHA",
+        "ECDHE-RSA-AES256-SHA",
+    )
+}
 
 _BUFFER_BYTES = 131_072
 _REWRITE_RESERVE_BYTES = 2_048  # above HAProxy's tune.maxrewrite (1,024), which a buffer never gives to the network
@@ -51,6 +66,8 @@ class GateLayout:
         Called AE title; any other that is no alias is rejected (1/1/7).
     aliases
         Further called AE titles.
+    tiers
+        Older TLS that the listener takes at all; who may use it is told live.
     orthanc_address, orthanc_port
         Where Orthanc's DICOM port is; a name must be fully qualified, HAProxy knows no search list.
     orthanc_name
@@ -70,6 +87,7 @@ class GateLayout:
     max_associations: int
     bind: str
     aliases: tuple[str, ...] = ()
+    tiers: tuple[TlsTier, ...] = ()
     threads: int = _DEFAULT_THREADS
     slots: int = SLOTS
     tls: str = TLS_DIR
@@ -108,6 +126,7 @@ def gate_config(desired: Desired) -> dict[str, str]:
         GateLayout(
             ae_title=archive.spec.dicom.ae_title,
             aliases=tuple(archive.spec.dicom.aliases),
+            tiers=tuple(sorted(archive.spec.peers.tls_exceptions)),
             orthanc_address=f"{name}.{desired.cluster.cluster_domain}",
             orthanc_port=Port.ORTHANC_DICOM,
             orthanc_name=name,
@@ -141,6 +160,8 @@ def render(layout: GateLayout) -> dict[str, str]:
         "first_pdu_seconds": FIRST_PDU_SECONDS,
         "called_hex": " ".join(map(gatemaps.title_hex, (layout.ae_title, *layout.aliases))),
         "ciphers": ":".join(_CIPHERS),
+        "bind_ciphers": ":".join((*_CIPHERS, *(name for tier in layout.tiers for name in _TIER_CIPHERS[tier]))),
+        "modern": " ".join((*_CIPHERS, *_CIPHERSUITES)),
         "ciphersuites": ":".join(_CIPHERSUITES),
         "maps": gatemaps,
         "slot_names": [gatemaps.slot_name(slot) for slot in range(layout.slots)],

@@ -179,6 +179,7 @@ core.register_fetches("source_allowed", function(txn)
   local done, allowed = pcall(source_allowed, address, sources)
   return done and allowed
 end)
+core.register_service("reject_without_reason", "tcp", reject(1, 2, 1))
 core.register_service("reject_protocol_version", "tcp", reject(1, 2, 2))
 core.register_service("reject_calling", "tcp", reject(1, 1, 3))
 core.register_service("reject_called", "tcp", reject(1, 1, 7))
