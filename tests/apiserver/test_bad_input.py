@@ -51,6 +51,17 @@ def test_delete_with_the_name_typed_is_accepted(crds: CustomObjectsApi, archive:
     assert "spec.deletion.confirmName" in message
 
 
+def test_further_fields_of_peers_are_accepted(crds: CustomObjectsApi, archive: dict, peer: dict) -> None:
+    """The twins of what is refused below."""
+    put(crds, changed(archive, "spec.dicom.aliases", ["OLDPACS", "PACS 2"]))
+    put(crds, changed(archive, "spec.peers.tlsExceptions", ["Tls12EcdheCbc"]))
+    peer["metadata"]["namespace"] = "default"
+    put(crds, changed(peer, "spec.limits", {"maxAssociations": 4, "associationsPerMinute": 6000}))
+    put(crds, changed(peer, "spec.expectTraffic", {"maxSilenceHours": 72}))
+    put(crds, changed(peer, "spec.tls", {"exception": EXCEPTION}))
+
+
+EXCEPTION = {"tier": "Tls12EcdheCbc", "reason": "no newer software exists", "expires": "2027-03-31T00:00:00Z"}
 NOT_AE_TITLES = {
     "empty": "",
     "17 bytes": "ABCDEFGHIJKLMNOPQ",
@@ -93,6 +104,7 @@ def test_ae_title_of_a_peer(crds: CustomObjectsApi, peer: dict, title: str) -> N
         ),
         ("spec.peers.namespaceSelector.matchLabels", {}, ["matchLabels", "should have at least 1 properties"]),
         ("spec.peers.maxRights", ["Echo", "Delete"], ["maxRights", "Delete", "supported values"]),
+        ("spec.peers.tlsExceptions", ["Ssl3"], ["spec.peers.tlsExceptions", "Ssl3", "supported values"]),
         ("spec.dicom.aliases", ["OLD\\PACS"], ["spec.dicom.aliases", "is not an AE title", "use 1 to 16"]),
         ("spec.dicom.aliases", ["PACSPROBE2"], ["spec.dicom.aliases", "reserved", "choose another title"]),
         ("spec.dicom.aliases", ["RADIOLOGY"], ["spec.dicom.aliases", "is spec.dicom.aeTitle already"]),
@@ -153,6 +165,18 @@ def test_archive_refused(crds: CustomObjectsApi, archive: dict, path: str, value
         ),
         ("spec.limits", {"associationsPerMinute": 6001}, ["spec.limits.associationsPerMinute", "6000"]),
         ("spec.limits", {"associations": 4}, ["unknown field", "spec.limits.associations"]),
+        ("spec.tls", {}, ["spec.tls.exception", "Required"]),
+        ("spec.tls.exception", {"tier": "Tls12EcdheCbc"}, ["spec.tls.exception.expires", "spec.tls.exception.reason"]),
+        (
+            "spec.tls.exception",
+            {**EXCEPTION, "tier": "Tls10"},
+            ["spec.tls.exception.tier", "Tls10", "supported values"],
+        ),
+        ("spec.tls.exception", {**EXCEPTION, "reason": "old"}, ["spec.tls.exception.reason", "at least 10 chars"]),
+        ("spec.tls.exception", {**EXCEPTION, "reason": "x" * 257}, ["spec.tls.exception.reason", "256"]),
+        ("spec.tls.exception", {**EXCEPTION, "expires": "2027-03-31"}, ["spec.tls.exception.expires", "date-time"]),
+        ("spec.tls.exception", {**EXCEPTION, "expires": "9999-12-31T23:59:59Z"}, ["expires", "name the day"]),
+        ("spec.tls.exception", {**EXCEPTION, "expires": "never"}, ["spec.tls.exception.expires", "date-time"]),
         ("spec.expectTraffic", {}, ["spec.expectTraffic.maxSilenceHours", "Required"]),
         ("spec.expectTraffic", {"maxSilenceHours": 0}, ["spec.expectTraffic.maxSilenceHours", "1"]),
         ("spec.expectTraffic", {"maxSilenceHours": 8761}, ["spec.expectTraffic.maxSilenceHours", "8760"]),

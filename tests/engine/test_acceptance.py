@@ -14,6 +14,15 @@ from tests.engine.world import archive_manifest, peer_manifest
 CONSENTING = {"imaging"}
 
 
+EXCEPTION = {
+    "exception": {
+        "tier": "Tls12EcdheCbc",
+        "reason": "the maker has no newer software",
+        "expires": "2027-03-31T00:00:00Z",
+    }
+}
+
+
 def archive(**spec: object) -> Archive:
     return Archive(
         name="radiology", uid="u", generation=1, spec=ArchiveSpec.model_validate(archive_manifest(**spec)["spec"])
@@ -50,6 +59,22 @@ def test_a_peer_inside_all_bounds_is_accepted():
         ({"sourceCIDRs": ["198.0.0.0/8"]}, "SourceNotAllowed", ["198.0.0.0/8"]),
         ({"rights": ["Echo", "FindWorklist"]}, "RightNotAllowed", ["FindWorklist", "maxRights"]),
         ({"aeTitles": ["RADIOLOGY"]}, "DuplicateAETitle", ["'RADIOLOGY'", "archive's own"]),
+        ({"tls": EXCEPTION}, "TlsExceptionNotAllowed", ["Tls12EcdheCbc", "spec.peers.tlsExceptions"]),
+        ({"tls": {"exception": {**EXCEPTION["exception"], "tier": "Tls10"}}}, "InvalidSpec", ["tier"]),
+        ({"tls": {"exception": {**EXCEPTION["exception"], "reason": "old"}}}, "InvalidSpec", ["reason"]),
+        ({"tls": {"exception": {**EXCEPTION["exception"], "expires": "2027-03-31"}}}, "InvalidSpec", ["expires"]),
+        (
+            {"tls": {"exception": {**EXCEPTION["exception"], "expires": "2027-03-31T00:00:00"}}},
+            "InvalidSpec",
+            ["expires"],
+        ),
+        ({"tls": {}}, "InvalidSpec", ["exception"]),
+        ({"tls": {"exception": EXCEPTION["exception"] | {"expires": "9999-12-31T23:59:59Z"}}}, "InvalidSpec", ["9999"]),
+        (
+            {"tls": {"exception": EXCEPTION["exception"] | {"expires": "0001-01-01T00:00:00+23:00"}}},
+            "InvalidSpec",
+            ["0001"],
+        ),
         ({"aeTitles": ["OLDPACS"]}, "DuplicateAETitle", ["'OLDPACS'", "one of its aliases"]),
         ({"certificate": {"dnsName": "gate.radiology-edge.svc"}}, "ReservedIdentity", ["gate.radiology-edge.svc"]),
         ({"certificate": {"dnsName": "radiology.pacs.internal"}}, "ReservedIdentity", ["radiology.pacs.internal"]),
@@ -139,3 +164,9 @@ def test_aliases_that_are_none(aliases: list[str], reason: str, word: str):
     assert "spec.dicom.aliases" in str(caught.value)
     assert word in str(caught.value)
     assert parse(ArchiveSpec, {**spec, "dicom": {"aeTitle": "RADIOLOGY", "aliases": ["OLD", "OLDER"]}}, "spec")
+
+
+def test_an_exception_inside_the_archives_bounds_is_accepted():
+    bounds = {**archive_manifest()["spec"]["peers"], "tlsExceptions": ["Tls12EcdheCbc"]}
+    decision = decide(archive(peers=bounds), [claim("ct1", tls=EXCEPTION)], CONSENTING, "radiology")[0]
+    assert decision.accepted

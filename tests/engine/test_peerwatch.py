@@ -233,3 +233,40 @@ def test_a_refused_peer_has_no_alarms(world: World, gates: TellingGates):
 def test_a_list_without_rates_is_what_older_agents_know(world: World):
     """An agent of an earlier release refuses a list with a field that it does not know."""
     assert "associationsPerMinute" not in repr(world.live_peers().document())
+
+
+def test_an_exception_stands_in_both_statuses_until_it_ends(world: World):
+    bounds = {**archive_manifest()["spec"]["peers"], "tlsExceptions": ["Tls12EcdheCbc"]}
+    world.api.put(archive_manifest(peers=bounds))
+    end = world.now + timedelta(days=40)
+    exception = {"tier": "Tls12EcdheCbc", "reason": "no newer software exists", "expires": stamp(end)}
+    world.api.put(peer_manifest("ct1", tls={"exception": exception}))
+    world.settle(world.process)
+    assert condition(world, "TlsException") == ("True", "TlsExceptionStands")
+    found = {entry["type"]: entry for entry in status(world)["conditions"]}["TlsException"]
+    assert found["message"] == f"The device may use Tls12EcdheCbc until {stamp(end)}: no newer software exists"
+    peers = world.archive["status"]["peers"]
+    assert (peers["tlsExceptions"], peers["list"][0]["tlsExceptionUntil"]) == (1, stamp(end))
+    assert {p.id: p.tls_exception_until for p in world.live_peers().peers}[PEER] == int(end.timestamp())
+    for days, expected in ((11, ("True", "TlsExceptionEndsSoon")), (30, ("False", "TlsExceptionEnded"))):
+        world.advance(days * 86400)
+        world.settle(world.process)
+        assert condition(world, "TlsException") == expected
+        assert [event["type"] for event in events(world, expected[1])] == ["Warning"]
+    peers = world.archive["status"]["peers"]
+    assert peers["tlsExceptions"] == 0
+    assert "tlsExceptionUntil" not in peers["list"][0]
+    assert condition(world, "Accepted") == ("True", "Accepted"), "with modern TLS it is served on"
+
+
+def test_an_exception_is_gone_with_the_archives_leave(world: World):
+    bounds = {**archive_manifest()["spec"]["peers"], "tlsExceptions": ["Tls12EcdheCbc"]}
+    world.api.put(archive_manifest(peers=bounds))
+    exception = {"tier": "Tls12EcdheCbc", "reason": "no newer software exists", "expires": "2027-03-31T00:00:00+01:00"}
+    world.api.put(peer_manifest("ct1", tls={"exception": exception}))
+    world.settle(world.process)
+    assert world.archive["status"]["peers"]["list"][0]["tlsExceptionUntil"] == "2027-03-30T23:00:00Z"
+    world.api.put(archive_manifest(peers={**bounds, "tlsExceptions": []}))
+    world.settle(world.process)
+    assert condition(world, "Accepted") == ("False", "TlsExceptionNotAllowed")
+    assert PEER not in {peer.id for peer in world.live_peers().peers}

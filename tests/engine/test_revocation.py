@@ -361,6 +361,11 @@ def peer(**change: object) -> LivePeer:
         (peer(source_cidrs=[]), peer(source_cidrs=[]), peer(source_cidrs=[])),
         (peer(max_associations=2), peer(), peer(max_associations=2)),
         (peer(), peer(max_associations=2), peer(max_associations=2)),
+        (peer(), peer(associations_per_minute=2), peer(associations_per_minute=2)),
+        (peer(associations_per_minute=2), peer(), peer(associations_per_minute=2)),
+        (peer(), peer(tls_exception_until=2), peer()),
+        (peer(tls_exception_until=2), peer(), peer()),
+        (peer(tls_exception_until=2), peer(tls_exception_until=3), peer(tls_exception_until=2)),
     ],
 )
 def test_narrowed(live: LivePeer, wanted: LivePeer, left: LivePeer | None):

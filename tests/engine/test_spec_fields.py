@@ -16,6 +16,7 @@ from tests.engine.world import SETTINGS, archive_manifest
 CHANGES: dict[str, Any] = {
     "dicom.aeTitle": "OTHER",
     "dicom.aliases": ["OLDPACS"],
+    "peers.tlsExceptions": ["Tls12EcdheCbc"],
     "storage.sizeGi": 21,
     "storage.storageClassName": "fast",
     "database.sizeGi": 6,

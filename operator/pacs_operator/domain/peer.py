@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
+from pacs_operator.domain.agentconfig import PLAUSIBLE_YEARS
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint, check_dns_name
 from pacs_operator.domain.model import Model
@@ -26,7 +27,7 @@ class Right(StrEnum):
 class TlsTier(StrEnum):
     """Older TLS than the gate takes from everybody, which an exception can allow one peer."""
 
-    #: Suites with AES-CBC: forward secrecy stays, authenticated encryption does not (RFC 9325 4.2: SHOULD NOT).
+    #: Suites with AES-CBC: forward secrecy stays, authenticated encryption, which RFC 9325 4.2 recommends, does not.
     TLS12_ECDHE_CBC = "Tls12EcdheCbc"
 
 
@@ -93,6 +94,12 @@ class PeerSpec(Model):
                 )
         check_dns_name(self.certificate.dns_name, "spec.certificate.dnsName")
         check_disjoint(self.source_cidrs, "spec.sourceCIDRs")
+        if self.tls and self.tls.exception.expires.year not in PLAUSIBLE_YEARS:
+            raise InvalidSpecError(
+                f"spec.tls.exception.expires: {self.tls.exception.expires.isoformat()} is no time in which an archive "
+                "is run",
+                action="name the day on which the device is updated or replaced, for example 2027-03-31T00:00:00Z",
+            )
         return self
 
 
