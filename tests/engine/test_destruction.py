@@ -102,6 +102,19 @@ def test_what_is_not_exactly_delete_keeps_the_data(wrong: dict[str, Any]):
     assert zones(world) == ZONES
 
 
+def test_suspend_keeps_even_an_agreed_destruction_waiting():
+    world = approved()
+    change(world, suspend=True)
+    world.advance(25 * HOUR)
+    world.settle()
+    assert blocked(world) == "True/Suspended"
+    assert IMAGES in world.api.objects
+    assert not recorded(world)
+    change(world, suspend=False)
+    world.settle()
+    assert ARCHIVE_KEY not in world.api.objects
+
+
 def test_a_legal_hold_keeps_it_serving_whoever_approves():
     world = approved(retention={"legalHold": True})
     for person in ("anna", "ben"):

@@ -9,7 +9,7 @@ from pacs_operator.domain.approval import NEEDED, Act, Approval, Consent, Subjec
 from pacs_operator.domain.archive import Retention
 from pacs_operator.domain.names import Zone, namespace_of
 
-Reason = Literal["LegalHold", "RetentionNotOver", "ApprovalsMissing", "GracePeriod", "Approved"]
+Reason = Literal["LegalHold", "RetentionNotOver", "ApprovalsMissing", "GracePeriod", "Approved", "Suspended"]
 HOW = "docs/deletion.md shows how"
 NOT_ENCRYPTED = "the images were never encrypted here, so no key can be shredded: only the volumes are deleted"
 

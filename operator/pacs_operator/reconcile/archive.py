@@ -110,13 +110,15 @@ class ArchiveReconciler:
         observed = observe.typed_status(live)
         run = Pass(name, live, observed, self._ports, self._settings, memory, now, status=observed)
         held = _attempt(run, containment.hold)
+        suspended = (live.get("spec") or {}).get("suspend") is True
         if metadata(live).get("deletionTimestamp"):
             if not destruction.asked(run):
                 return _closed(_told(run, deletion.step), held)
-            run.blocked = destruction.verdict(run)
-            if run.blocked is None or run.blocked.agreed:
-                return _closed(_told(run, lambda run: destruction.step(run, run.blocked)), held)
-        if (live.get("spec") or {}).get("suspend") is True:
+            found = destruction.verdict(run)
+            if not suspended and (found is None or found.agreed):
+                return _closed(_told(run, lambda run: destruction.step(run, found)), held)
+            run.blocked = destruction.suspended(found) if suspended else found
+        if suspended:
             return _closed(_told(run, _suspended), held)
         outcome = _work(run, held)
         self._ends[name] = agents.ends_by_component(run.status.certificates)

@@ -66,6 +66,13 @@ def block(run: Pass, why: Verdict) -> None:
     run.set(ConditionType.DELETION_BLOCKED, "True", why.reason, why.message)
 
 
+def suspended(found: Verdict | None) -> Verdict:
+    """Return what to say while ``spec.suspend`` keeps even an agreed destruction waiting."""
+    if found is not None and not found.agreed:
+        return found
+    return Verdict("Suspended", "spec.suspend is true: the destruction goes on when it is false; until then data stay")
+
+
 def step(run: Pass, found: Verdict | None) -> Outcome:
     """Do the next step, once nobody's word is missing.
 
