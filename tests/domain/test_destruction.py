@@ -22,6 +22,7 @@ CASE = Case(
     newest=NOW - timedelta(days=3650),
     newest_known_by="a test says so",
     deleted_at=NOW - timedelta(days=2),
+    stopped_since=NOW - timedelta(days=1),
     grace=timedelta(hours=24),
     encrypted=False,
 )
@@ -86,6 +87,15 @@ def test_grace_runs_from_the_second_approval() -> None:
 def test_approvals_given_in_advance_do_not_shorten_the_grace() -> None:
     just = replace(CASE, deleted_at=NOW - timedelta(hours=23))
     assert judge(just, BOTH, NOW).until == NOW + timedelta(hours=1)
+
+
+def test_the_grace_begins_when_nothing_is_in_the_way_any_more() -> None:
+    """A hold or a retention may have been in the way while the approvals grew older; the archive served on."""
+    later = replace(CASE, stopped_since=NOW - timedelta(hours=23))
+    assert judge(later, BOTH, NOW).until == NOW + timedelta(hours=1)
+    never = replace(CASE, stopped_since=None)
+    assert judge(never, BOTH, NOW).until == NOW + CASE.grace
+    assert judge(CASE, BOTH, NOW).reason == "Approved"
 
 
 def test_a_legal_hold_is_above_all_approvals() -> None:

@@ -69,8 +69,11 @@ def record(world: World) -> dict[str, Any]:
     return {part: json.loads(text) for part, text in found["data"].items()}
 
 
-def recorded(world: World) -> bool:
-    return any(kind == "ConfigMap" and name.startswith("destruction-") for kind, _, name in world.api.objects)
+def decided(world: World) -> bool:
+    return any(
+        kind == "ConfigMap" and name.startswith("destruction-") and "decision.json" in item["data"]
+        for (kind, _, name), item in world.api.objects.items()
+    )
 
 
 def zones(world: World) -> set[str]:

@@ -17,11 +17,11 @@ from tests.engine.destroying import (
     approved,
     blocked,
     change,
+    decided,
     deleted,
     events,
     everything_stands,
     record,
-    recorded,
     zones,
 )
 from tests.engine.world import ARCHIVE, ARCHIVE_KEY, World, archive_manifest, peer_manifest
@@ -50,7 +50,7 @@ def test_it_stops_for_the_grace_and_then_volumes_and_zones_go():
     world.advance(23.9 * HOUR)
     world.settle()
     assert IMAGES in world.api.objects
-    assert not recorded(world)
+    assert not decided(world)
     world.advance(0.2 * HOUR)
     world.settle()
     assert ARCHIVE_KEY not in world.api.objects
@@ -76,7 +76,7 @@ def test_the_record_stays_with_the_approvals():
         "radiology-data/database",
     }
     assert "no key can be shredded" in decision["shred"]
-    assert set(found) == {"decision.json", "removal.json"}
+    assert set(found) == {"grace.json", "decision.json", "removal.json"}
     assert [key for key in world.api.objects if key[0] == "PacsApproval"]
     ops = world.api.objects["Namespace", "", "radiology-ops"]["metadata"]
     assert ops["annotations"]["pacs-operator.io/release-data"] == "radiology-ops"
@@ -109,10 +109,14 @@ def test_suspend_keeps_even_an_agreed_destruction_waiting():
     world.settle()
     assert blocked(world) == "True/Suspended"
     assert IMAGES in world.api.objects
-    assert not recorded(world)
+    assert not decided(world)
     change(world, suspend=False)
     world.settle()
     assert ARCHIVE_KEY not in world.api.objects
+
+
+def marks(world: World) -> dict[str, str]:
+    return world.api.objects["Namespace", "", "radiology-archive"]["metadata"].get("annotations") or {}
 
 
 def test_a_legal_hold_keeps_it_serving_whoever_approves():
@@ -123,8 +127,10 @@ def test_a_legal_hold_keeps_it_serving_whoever_approves():
     world.settle()
     assert blocked(world) == "True/LegalHold"
     assert everything_stands(world)
+    assert "pacs-operator.io/legal-hold" in marks(world)
     change(world, retention={"legalHold": False})
     world.settle()
+    assert "pacs-operator.io/legal-hold" not in marks(world), "admission would keep the volumes"
     world.advance(25 * HOUR)
     world.settle()
     assert ARCHIVE_KEY not in world.api.objects
@@ -150,6 +156,7 @@ def test_a_hold_set_after_the_decision_still_stops_it():
     world.settle()
     assert blocked(world) == "True/LegalHold"
     assert zones(world) == ZONES
+    assert "pacs-operator.io/legal-hold" in marks(world)
     change(world, retention={"legalHold": False})
     del world.api.objects["PersistentVolume", "", "pv1"]
     world.settle()
@@ -204,6 +211,30 @@ def test_retention_counts_from_the_last_store_and_gives_way_to_two_people():
     assert ARCHIVE_KEY not in world.api.objects
     annotations = world.api.objects["Namespace", "", "radiology-ops"]["metadata"]["annotations"]
     assert "pacs-operator.io/minimum-years" not in annotations
+
+
+def test_a_hold_that_ends_late_leaves_the_whole_grace():
+    world = approved(retention={"legalHold": True})
+    world.advance(3 * 24 * HOUR)
+    world.settle()
+    assert everything_stands(world)
+    change(world, retention={})
+    world.settle()
+    assert blocked(world) == "True/GracePeriod"
+    world.advance(23 * HOUR)
+    world.settle()
+    assert blocked(world) == "True/GracePeriod"
+    change(world, retention={"legalHold": True})
+    world.settle()
+    assert everything_stands(world)
+    change(world, retention={})
+    world.settle()
+    world.advance(23 * HOUR)
+    world.settle()
+    assert blocked(world) == "True/GracePeriod", "it runs anew"
+    world.advance(2 * HOUR)
+    world.settle()
+    assert ARCHIVE_KEY not in world.api.objects
 
 
 def test_what_the_probes_store_does_not_lengthen_retention():

@@ -64,7 +64,7 @@ def test_volumes_stay_until_the_key_is_seen_to_be_gone():
     world.settle()
     assert ARCHIVE_KEY not in world.api.objects
     found = record(world)
-    assert set(found) == {"decision.json", "shred.json", "removal.json"}
+    assert set(found) == {"grace.json", "decision.json", "shred.json", "removal.json"}
     assert found["shred.json"]["key"] == "radiology-archive.orthanc"
     assert found["decision.json"]["encryption"] == "Transit"
 
@@ -111,6 +111,6 @@ def test_killed_at_every_write(when: str):
         what = f"killed {when} {undisturbed.log.entries[first + point]}"
         expected = {key for key in undisturbed.api.objects if key[0] != "Event"}
         assert {key for key in world.api.objects if key[0] != "Event"} == expected, what
-        assert set(record(world)) == {"decision.json", "removal.json"}, what
+        assert set(record(world)) == {"grace.json", "decision.json", "removal.json"}, what
         assert len(record(world)["decision.json"]["approvals"]) == 4, what
         assert len(record(world)["decision.json"]["volumes"]) == 2, what

@@ -30,6 +30,8 @@ class Case:
         In words, where that time is from.
     deleted_at
         When the resource was deleted.
+    stopped_since
+        Since when nobody's word is missing, without a break, and the archive is stopped; None before that.
     grace
         How long the data stay after everybody approved.
     encrypted
@@ -41,6 +43,7 @@ class Case:
     newest: datetime
     newest_known_by: str
     deleted_at: datetime
+    stopped_since: datetime | None
     grace: timedelta
     encrypted: bool
 
@@ -74,7 +77,7 @@ def judge(case: Case, approvals: Sequence[Approval], now: datetime) -> Verdict:
     """Decide whether the data may go.
 
     A legal hold is above everything; retention gives way to two people who approve just that; the grace begins when
-    the last needed approval was given, or with the deletion if that came later.
+    nothing is in the way any more: with the last approval, the deletion, the end of a hold or of the retention.
 
     Parameters
     ----------
@@ -103,7 +106,7 @@ def judge(case: Case, approvals: Sequence[Approval], now: datetime) -> Verdict:
     if missing:
         return Verdict("ApprovalsMissing", _missing(case, missing))
     used = tuple(approval for given in consents for approval in given.given)
-    over = max(case.deleted_at, *(given.since for given in consents)) + case.grace
+    over = max(case.stopped_since or now, case.deleted_at, *(given.since for given in consents)) + case.grace
     plainly = "" if case.encrypted else f"; {NOT_ENCRYPTED}"
     if now < over:
         text = (

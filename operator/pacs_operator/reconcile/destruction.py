@@ -15,7 +15,7 @@ from pacs_operator.domain.errors import InvalidSpecError, PacsError, VaultError
 from pacs_operator.domain.names import Zone, namespace_of
 from pacs_operator.domain.validation import parse
 from pacs_operator.kube.events import Notice
-from pacs_operator.kube.inventory import APPROVAL, PVC, VOLUME, kind_of
+from pacs_operator.kube.inventory import APPROVAL, NAMESPACE, PVC, VOLUME, kind_of
 from pacs_operator.kube.port import Manifest, annotations_of, labels_of, metadata
 from pacs_operator.reconcile import deletion, record, retention, status, zones
 from pacs_operator.reconcile.conformance import parse_time
@@ -41,12 +41,17 @@ def asked(run: Pass) -> bool:
 
 
 def verdict(run: Pass) -> Verdict | None:
-    """Return what is still missing; None when the destruction was decided and goes on."""
+    """Return what is still missing; None when the destruction was decided and goes on.
+
+    Keeps on record since when nothing is missing, unless the archive is suspended.
+    """
     run.archive = typed_archive(run.live)
     run.namespaces = zones.read(run)
     run.lineage = zones.own_lineage(run)
-    if record.read(run) is not None:
+    written = record.read(run)
+    if written is not None and record.has(written, record.DECISION):
         return None
+    since = record.grace_since(written)
     spec, data = run.archive.spec, metadata(run.live)
     latest, known_by = retention.newest(run)
     case = Case(
@@ -54,11 +59,17 @@ def verdict(run: Pass) -> Verdict | None:
         retention=spec.retention,
         newest=latest,
         newest_known_by=known_by,
+        stopped_since=since,
         deleted_at=parse_time(str(data["deletionTimestamp"])),
         grace=timedelta(hours=spec.deletion.grace_hours),
         encrypted=spec.encryption.on,
     )
-    return judge(case, _approvals(run), run.now)
+    found = judge(case, _approvals(run), run.now)
+    if found.agreed and since is None and not spec.suspend:
+        record.begin_grace(run, written)
+    elif not found.agreed and written is not None and since is not None and not spec.suspend:
+        record.end_grace(run, written)
+    return found
 
 
 def block(run: Pass, why: Verdict) -> None:
@@ -92,6 +103,7 @@ def step(run: Pass, found: Verdict | None) -> Outcome:
 
 def _advance(run: Pass, found: Verdict | None) -> Outcome:
     read_owned(run)
+    retention.keep(run)  # a hold that was set or lifted meanwhile; admission goes by the zones' marks
     waiting = found is not None and found.reason == "GracePeriod"
     if found is not None:
         run.set(ConditionType.DELETION_BLOCKED, "True" if waiting else "False", found.reason, found.message)
@@ -107,7 +119,11 @@ def _advance(run: Pass, found: Verdict | None) -> Outcome:
         run.set(ConditionType.DELETION_BLOCKED, "True", "LegalHold", "A legal hold was set; what is left stays")
         deletion.progress(run, "LegalHold", "Everything is stopped; nothing else happens during a legal hold", _STOPPED)
         return Outcome("Deleting", 60.0)
-    written = record.read(run) or record.decide(run, found or Verdict("Approved", ""))
+    written = record.read(run)
+    if written is None or not record.has(written, record.DECISION):
+        if found is None:
+            return Outcome("Deleting", 2.0)  # the record that this pass began with is gone: judge anew
+        written = record.decide(run, written, found)
     return _destroy(run, written)
 
 
@@ -202,7 +218,7 @@ def _finish(run: Pass, written: Manifest) -> None:
     )
     run.status = run.observed
     status.tell(run, run.observed)
-    ops = run.namespaces.get(where)
+    ops = run.ports.kube.get(NAMESPACE, where)  # as it is now: this pass may have written its marks
     if ops is not None:
         _release(run, ops)
     deletion.let_go(run)
