@@ -15,6 +15,8 @@ from tests.engine.world import SETTINGS, archive_manifest
 #: Field -> a value that differs from the base, as a person would write it.
 CHANGES: dict[str, Any] = {
     "dicom.aeTitle": "OTHER",
+    "dicom.legacyPorts.first": 11113,
+    "dicom.legacyPorts.last": 11115,
     "dicom.aliases": ["OLDPACS"],
     "peers.tlsExceptions": ["Tls12EcdheCbc"],
     "storage.sizeGi": 21,
@@ -61,6 +63,10 @@ ELSEWHERE = {
     "conformance.schedule": "decides when a run is due: test_conformance",
     "conformance.timeZone": "decides when a run is due: test_conformance",
     "conformance.suspend": "decides when a run is due: test_conformance",
+    "dicom.legacyPorts.firstNodePort": "a peer's port of the nodes: test_legacy of tests/render",
+    "dicom.staffedHours.schedule": "when an exception closes: test_legacy",
+    "dicom.staffedHours.timeZone": "when an exception closes: test_legacy",
+    "peers.legacy": "decides who is accepted: test_legacy",
     "containment.mode": "marks live peers, chooses what a run asks: test_containment",
     "containment.reason": "is shown in status.containment and conditions: test_containment",
     "containment.spareEmergencyPeers.namespace": "chooses who is not marked: test_containment",
@@ -98,7 +104,7 @@ def desired(spec: dict[str, Any], vault: VaultSettings = SETTINGS.vault) -> Desi
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    spec = archive_manifest()["spec"]
+    spec = with_legacy() if path.startswith("dicom.legacyPorts") else archive_manifest()["spec"]
     node, parts = spec, path.split(".")
     if parts[:2] == ["scheduling", "tolerations"]:
         parts = parts[:2]
@@ -114,6 +120,14 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return spec
 
 
+def with_legacy() -> dict[str, Any]:
+    """Return a spec that opens plaintext ports."""
+    spec: dict[str, Any] = archive_manifest()["spec"]
+    hours = {"schedule": "0 8-16 * * 1-5", "timeZone": "Etc/UTC"}
+    spec["dicom"] |= {"legacyPorts": {"first": 11112, "last": 11114}, "staffedHours": hours}
+    return spec
+
+
 def test_every_field_is_listed_once():
     assert fields(ArchiveSpec) == CHANGES.keys() | ELSEWHERE.keys()
     assert not CHANGES.keys() & ELSEWHERE.keys()
@@ -121,7 +135,7 @@ def test_every_field_is_listed_once():
 
 @pytest.mark.parametrize("path", CHANGES)
 def test_the_field_changes_what_is_rendered(path: str):
-    base = archive_manifest()["spec"]
+    base = with_legacy() if path.startswith("dicom.legacyPorts") else archive_manifest()["spec"]
     if path == "gate.service.loadBalancerClass":
         base["gate"]["service"]["type"] = "LoadBalancer"
     if path == "encryption.dataKeyMaxAgeDays":

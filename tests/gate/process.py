@@ -113,6 +113,7 @@ class Gate:
     process: subprocess.Popen[bytes]
     revision: int = 0
     live: dict[str, LivePeer] = field(default_factory=dict)
+    legacy_port: int = 0  # the first of two plaintext ports, where a test wants such
 
     @property
     def tls(self) -> Path:

@@ -159,7 +159,7 @@ def test_a_slot_is_not_given_away_while_its_last_peer_is_in(
 ) -> None:
     device = make_device("CT1")
     open_one = device.associate()
-    slot = slots(gate)[gate.live["imaging/ct1"].dns_name]
+    slot = slots(gate)[gate.live["imaging/ct1"].identity]
 
     async def powerless(_slot: str) -> None:
         """Stand for a HAProxy that does not end sessions."""
@@ -208,7 +208,7 @@ def test_interrupted_removal_is_finished_by_the_next_agent(make_device: MakeDevi
 )
 def test_what_somebody_else_wrote_is_put_right(make_device: MakeDevice, gate: Gate, tamper: str) -> None:
     device = make_device("CT1", sources=("127.0.0.1/32",))
-    slot = slots(gate)[gate.live["imaging/ct1"].dns_name]
+    slot = slots(gate)[gate.live["imaging/ct1"].identity]
     before = maps_without_slots(gate)
     gate.ask(tamper.format(map=gatemaps.IDENTITY, slot=slot))
     assert maps_without_slots(gate) != before

@@ -94,7 +94,7 @@ def test_an_orthanc_that_turns_everybody_away_is_not_up(image: Callable[[str], I
 def test_gone_and_back(image: Callable[[str], Image], tmp_path: Path) -> None:
     """Stopped by signal, so that a check meets silence as in a hung node; then there again."""
     with gate_and_orthanc(image("archive"), tmp_path) as (gate, server):
-        context = client_context(gate.site.peers, gate.site.peers.issue(CT1.dns_name))
+        context = client_context(gate.site.peers, gate.site.peers.issue(CT1.identity))
         wait_for(lambda: up(gate), "up")
         assert ask(gate.port, context, associate_rq()).pdu == PDU_AC
         server.process.send_signal(signal.SIGSTOP)

@@ -103,7 +103,9 @@ class Agent:
         failures = 0
         while True:
             try:
-                await self._neighbour.prepare(NOBODY if self._peers is None else self._peers.first())
+                await self._neighbour.prepare(
+                    NOBODY if self._peers is None else self._peers.first().at(self._context.clock.now())
+                )
             except AgentError as error:
                 failures += 1
                 self._context.problems.report("neighbour", error)

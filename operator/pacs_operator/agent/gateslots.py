@@ -38,7 +38,7 @@ class Rights:
         """Return the rights that a peer's entry in the live list gives."""
         return cls(
             peer=peer.id,
-            identity=peer.dns_name.lower(),
+            identity=peer.identity,
             titles=frozenset(map(gatemaps.title_hex, peer.ae_titles)),
             sources=gatemaps.sources_value(peer.source_cidrs),
             limit=str(peer.max_associations),
@@ -150,7 +150,7 @@ def wanted_rights(peers: LivePeers) -> dict[str, Rights]:
         other = wanted.setdefault(rights.identity, rights)
         if other is not rights:
             raise InvalidPeersError(
-                f"peers.json: {other.peer} and {rights.peer} have the same certificate name {rights.identity}",
+                f"peers.json: {other.peer} and {rights.peer} have the same identity {rights.identity}",
                 action="give one of the two DicomPeers another certificate name",
             )
     return wanted

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from pacs_operator.domain.containment import Containment
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint
+from pacs_operator.domain.legacy import LegacyPorts, StaffedHours
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import PROBE_AE_TITLE
 from pacs_operator.domain.peer import Right, TlsTier
@@ -36,6 +37,8 @@ class Dicom(Model):
 
     ae_title: str
     aliases: Annotated[list[str], Field(max_length=10)] = []
+    legacy_ports: LegacyPorts | None = None
+    staffed_hours: StaffedHours | None = None
 
     @property
     def called_titles(self) -> list[str]:
@@ -50,6 +53,7 @@ class PeerBounds(Model):
     allowed_cidrs: Annotated[list[str], Field(min_length=1, max_length=32, alias="allowedCIDRs")]
     max_rights: Annotated[list[Right], Field(min_length=1, max_length=7)]
     tls_exceptions: Annotated[list[TlsTier], Field(max_length=4)] = []
+    legacy: Literal["Allowed", "Forbidden"] = "Forbidden"
 
 
 class LabelSelector(Model):
@@ -190,6 +194,12 @@ class ArchiveSpec(Model):
     def _rules_across_fields(self) -> Self:
         check_ae_title(self.dicom.ae_title, "spec.dicom.aeTitle")
         _check_aliases(self.dicom)
+        if self.dicom.legacy_ports and self.dicom.staffed_hours is None:
+            raise InvalidSpecError(
+                "spec.dicom.staffedHours: missing while legacyPorts stand",
+                action="say when somebody is there to see a device without TLS closed out, for example "
+                "schedule 0 8-16 * * 1-5 and timeZone Europe/Zurich",
+            )
         check_disjoint(self.peers.allowed_cidrs, "spec.peers.allowedCIDRs")
         if self.vault:
             check_disjoint(self.vault.cidrs, "spec.vault.cidrs")

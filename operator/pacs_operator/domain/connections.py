@@ -14,14 +14,16 @@ from pacs_operator.domain.names import Component, Port
 class Outside:
     """An end of a flow that is no component of the archive.
 
-    ``peers`` are the accepted peers' CIDRs; ``operator`` the operator's pods; ``dns`` the cluster's resolver;
+    ``peers`` are the accepted peers' CIDRs; ``legacy`` the devices without TLS, each with a port of its own;
+    ``operator`` the operator's pods; ``dns`` the cluster's resolver;
     ``vault`` the addresses of Vault.
     """
 
-    name: Literal["peers", "operator", "dns", "vault"]
+    name: Literal["peers", "legacy", "operator", "dns", "vault"]
 
 
 PEERS = Outside("peers")
+LEGACY = Outside("legacy")
 OPERATOR = Outside("operator")
 DNS = Outside("dns")
 VAULT = Outside("vault")
@@ -42,6 +44,12 @@ class Connection:
 
 CONNECTIONS: tuple[Connection, ...] = (
     Connection(PEERS, Component.GATE, Port.DICOM_TLS, "Peers speak DICOM over mutual TLS to the gate"),
+    Connection(
+        LEGACY,
+        Component.GATE,
+        None,
+        "Each device without TLS speaks plaintext DICOM to the one port that is its own",
+    ),
     Connection(
         Component.CONFORMANCE,
         Component.GATE,

@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from pacs_operator.domain.agentconfig import PLAUSIBLE_YEARS
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint, check_dns_name
+from pacs_operator.domain.legacy import Legacy, check_sources
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import PROBE_AE_TITLE
 
@@ -75,12 +76,13 @@ class PeerSpec(Model):
 
     archive_ref: ArchiveRef
     ae_titles: Annotated[list[str], Field(min_length=1, max_length=16)]
-    certificate: CertificateIdentity
+    certificate: CertificateIdentity | None = None
     source_cidrs: Annotated[list[str], Field(min_length=1, max_length=16, alias="sourceCIDRs")]
     rights: Annotated[list[Right], Field(min_length=1, max_length=7)]
     limits: PeerLimits = PeerLimits()
     expect_traffic: ExpectTraffic | None = None
     tls: PeerTls | None = None
+    legacy: Legacy | None = None
 
     @model_validator(mode="after")
     def _rules_across_fields(self) -> Self:
@@ -92,7 +94,8 @@ class PeerSpec(Model):
                     action=f"choose a title that does not begin with {PROBE_AE_TITLE}",
                     reason="ReservedAETitle",
                 )
-        check_dns_name(self.certificate.dns_name, "spec.certificate.dnsName")
+        if self.certificate:
+            check_dns_name(self.certificate.dns_name, "spec.certificate.dnsName")
         check_disjoint(self.source_cidrs, "spec.sourceCIDRs")
         if self.tls and self.tls.exception.expires.year not in PLAUSIBLE_YEARS:
             raise InvalidSpecError(
@@ -100,7 +103,35 @@ class PeerSpec(Model):
                 "is run",
                 action="name the day on which the device is updated or replaced, for example 2027-03-31T00:00:00Z",
             )
+        self._check_identity()
         return self
+
+    def _check_identity(self) -> None:
+        if (self.certificate is None) is (self.legacy is None):
+            raise InvalidSpecError(
+                "spec: exactly one of certificate and legacy says who the device is",
+                action="give certificate.dnsName; only for a device that cannot speak TLS give legacy instead",
+            )
+        if self.legacy is None:
+            return
+        if self.tls is not None:
+            raise InvalidSpecError(
+                "spec.tls: nothing to except where spec.legacy says that the device has no TLS",
+                action="take spec.tls away; or spec.legacy, if the device speaks older TLS",
+            )
+        check_sources(self.source_cidrs)
+        if len(self.ae_titles) != 1:
+            raise InvalidSpecError(
+                f"spec.aeTitles: {len(self.ae_titles)} titles, and spec.legacy pins exactly one",
+                action="give each device without TLS a DicomPeer and a port of its own",
+            )
+
+    @property
+    def identity(self) -> str:
+        """Return what tells the device from others: its certificate's name, or its plaintext port."""
+        if self.certificate is not None:
+            return self.certificate.dns_name
+        return f"port:{self.legacy.port if self.legacy else 0}"
 
 
 class Peer(Model):

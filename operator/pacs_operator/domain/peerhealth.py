@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pacs_operator.domain.peer import TlsException
+from pacs_operator.domain.legacy import Legacy, alarm
 from pacs_operator.domain.status import PeerConditionType, PeerFinding
 
 ENDS_SOON = (7, 30, 60)  # days, the nearest first
@@ -66,6 +67,36 @@ def _nearness(not_after: datetime | None, now: datetime) -> tuple[Literal["True"
     if left <= timedelta(days=ENDS_SOON[2]):
         return "True", "EndsWithin60Days"
     return "False", "NotEnding"
+
+
+def legacy_finding(legacy: Legacy, closes: datetime, now: datetime) -> PeerFinding:
+    """Say that a device without TLS is let in, and how near the end of that is.
+
+    Parameters
+    ----------
+    legacy
+        ``spec.legacy``.
+    closes
+        When its port closes: at the first staffed hour after it expires.
+    now
+        Time of the pass (UTC).
+    """
+    text = f"Without TLS on port {legacy.port} until {legacy.expires}, closed at {_stamp(closes)}: {legacy.reason}"
+    kind = PeerConditionType.LEGACY_EXCEPTION
+    return PeerFinding(type=kind, status="True", reason=_exception(legacy, now), message=text)
+
+
+def _exception(legacy: Legacy, now: datetime) -> str:
+    match alarm(legacy.end, now):
+        case 0:
+            return "ExceptionExpired"
+        case 1:
+            return "ExceptionEndsWithin1Day"
+        case 7:
+            return "ExceptionEndsWithin7Days"
+        case 30:
+            return "ExceptionEndsWithin30Days"
+    return "StandingException"
 
 
 def silence_finding(traffic: Traffic, max_silence: timedelta, now: datetime) -> PeerFinding:

@@ -3,6 +3,7 @@
 Everything here can be found again from the cluster; nothing irreplaceable lives only in a status.
 """
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from pydantic import Field
 
 from pacs_operator.domain.agentconfig import LeafName, Serial, Time
 from pacs_operator.domain.conditions import Condition
+from pacs_operator.domain.legacy import MAX_PORTS, parse
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import Component, Zone
 from pacs_operator.domain.results import CheckResult, Outcome
@@ -20,6 +22,7 @@ MAX_MESSAGE = 1024  # of a condition
 MAX_PEER_MESSAGE = 96  # in the archive's list; the DicomPeer's own condition has the whole text
 MAX_LISTED_BYTES = 44 * 1024  # of the archive's list, so that names at their longest do not swell it
 MAX_WAITING_TEXT = 256
+MAX_EARLIER = 8  # ends of one exception that its status remembers
 
 
 class Endpoints(Model):
@@ -108,6 +111,28 @@ class PeersStatus(Model):
     listed: Annotated[list[PeerSummary], Field(max_length=MAX_LISTED_PEERS, alias="list")] = []
 
 
+class LegacyPeer(Model):
+    """One device without TLS that is let in."""
+
+    id: str
+    port: int
+    expires: Time
+    closes: Time  # at the next staffed hour after that
+    reason: Annotated[str, Field(max_length=256)]
+
+    @property
+    def end(self) -> datetime:
+        """Return when the exception expires."""
+        return parse(self.expires)
+
+
+class LegacyStatus(Model):
+    """The standing exceptions; absent while there is none."""
+
+    count: int
+    listed: Annotated[list[LegacyPeer], Field(max_length=MAX_PORTS, alias="list")]
+
+
 class ContainmentStatus(Model):
     """Since when the gate serves nobody but the spared, and why; absent while it serves all."""
 
@@ -129,6 +154,7 @@ class ArchiveStatus(Model):
     encryption: EncryptionStatus | None = None
     conformance: ConformanceStatus | None = None
     peers: PeersStatus | None = None
+    legacy: LegacyStatus | None = None
     containment: ContainmentStatus | None = None
     waiting: Annotated[list[str], Field(max_length=MAX_WAITING)] = []
     last_handled_conformance_token: Annotated[str, Field(max_length=253)] | None = None
@@ -141,6 +167,7 @@ class PeerConditionType(StrEnum):
     CERTIFICATE_ENDING = "CertificateEnding"
     SILENT = "Silent"  # only with spec.expectTraffic
     TLS_EXCEPTION = "TlsException"  # only with spec.tls.exception
+    LEGACY_EXCEPTION = "LegacyException"  # only with spec.legacy, and then True: it stands
 
 
 class PeerFinding(Model):
@@ -166,6 +193,23 @@ class PeerEffective(Model):
     associations_per_minute: int | None = None  # at each gate pod; absent: not limited
 
 
+class EarlierException(Model):
+    """An end that an exception had before somebody extended it, and the reason then given."""
+
+    expires: Time
+    reason: Annotated[str, Field(max_length=256)]
+
+
+class PeerLegacy(Model):
+    """The exception of a device without TLS; stays after it was closed, as long as the spec has it."""
+
+    port: int
+    expires: Time
+    closes: Time | None = None
+    reason: Annotated[str, Field(max_length=256)]
+    earlier: Annotated[list[EarlierException], Field(max_length=MAX_EARLIER)] = []  # the oldest first
+
+
 class PeerStatus(Model):
     """``DicomPeer.status``; identity and role stand here only while the peer is accepted."""
 
@@ -173,6 +217,7 @@ class PeerStatus(Model):
     conditions: Annotated[list[PeerCondition], Field(max_length=32)]
     bound_identity: str | None = None
     vault_role: str | None = None  # <mount>/sign/<role>
+    legacy: PeerLegacy | None = None
     effective: PeerEffective | None = None
     certificate_not_after: Time | None = None  # of what it presented last; changes at most every 15 minutes
     traffic_expected_since: Time | None = None

@@ -23,6 +23,7 @@ from pacs_operator.reconcile import (
     destruction,
     evidence,
     fences,
+    legacy,
     observe,
     peers,
     peerwatch,
@@ -228,7 +229,7 @@ def _stages(run: Pass) -> None:
     retention.remember_newest(run)
     workloads.rotate(run, agents.rotation_of(run))
     _prune(run)
-    facts = peers.StatusFacts(run.lineage, run.now, peerwatch.watch(run))
+    facts = peers.StatusFacts(run.lineage, run.now, peerwatch.watch(run), legacy.hours_of(run.archive))
     peers.write_statuses(run.ports.kube, run.decisions, run.peer_objects, facts)
     status.fill(run)
 

@@ -39,6 +39,7 @@ class PeerNumbers:
     latest: tuple[PeerActivity, ...] = ()
     pods: tuple[PodCounts, ...] = ()
     silent: tuple[tuple[str, bool], ...] = ()  # of those that are expected to come, where it is known
+    legacy: tuple[tuple[str, str], ...] = ()  # of those without TLS: when the exception expires
 
 
 def numbers(run: Pass) -> PeerNumbers:
@@ -55,7 +56,13 @@ def numbers(run: Pass) -> PeerNumbers:
         if component in (Component.GATE, Component.ORTHANC) and uid in names
         for seen in status.peers
     )
-    return PeerNumbers(tuple(latest[name] for name in sorted(latest)), tuple(pods), tuple(sorted(run.silent.items())))
+    exceptions = run.status.legacy.listed if run.status.legacy else []
+    return PeerNumbers(
+        tuple(latest[name] for name in sorted(latest)),
+        tuple(pods),
+        tuple(sorted(run.silent.items())),
+        tuple((one.id, one.expires) for one in exceptions),
+    )
 
 
 def _remembered(seen: PeerActivity, summary: PeerSummary) -> PeerActivity:
@@ -96,6 +103,17 @@ class PeerMetrics(Collector):
             for peer, alarm in known.silent:
                 silent.add_metric([archive, peer], float(alarm))
         yield silent
+        yield from _exceptions(archives)
+
+
+def _exceptions(archives: list[tuple[str, PeerNumbers]]) -> Iterator[Metric]:
+    count = GaugeMetricFamily(f"{PREFIX}_legacy_peers", "Devices that are let in without TLS", labels=["archive"])
+    end = _time("legacy_expires", "When the exception of a device without TLS expires", ["archive", "peer"])
+    for archive, known in archives:
+        count.add_metric([archive], len(known.legacy))
+        for peer, stamp in known.legacy:
+            end.add_metric([archive, peer], parse_time(stamp).timestamp())
+    yield from (count, end)
 
 
 def _times(peers: Iterable[tuple[str, PeerActivity]]) -> Iterator[Metric]:

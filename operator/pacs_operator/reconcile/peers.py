@@ -8,15 +8,18 @@ from pacs_operator.domain.acceptance import Claim, Decision, accepted_peers, dec
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.containment import Containment, contain
 from pacs_operator.domain.errors import ConflictError, NotFoundError
-from pacs_operator.domain.gatepeers import LivePeer, LivePeers
+from pacs_operator.domain.gatepeers import LegacyDoor, LivePeer, LivePeers
+from pacs_operator.domain.legacy import Legacy, StaffedHours
 from pacs_operator.domain.names import CaName, Component, peer_role, pki_mount
 from pacs_operator.domain.peer import Peer
 from pacs_operator.domain.probepeers import probe_peers
+from pacs_operator.domain.staffed import closing_time
 from pacs_operator.domain.status import MAX_MESSAGE, PeerCondition, PeerConditionType, PeerFinding, PeerStatus
 from pacs_operator.kube.apply import content_hash
 from pacs_operator.kube.inventory import NAMESPACE, PEER, POD
 from pacs_operator.kube.port import KubePort, Manifest, annotations_of, labels_of, metadata
 from pacs_operator.reconcile.context import Pass
+from pacs_operator.reconcile.legacy import record
 from pacs_operator.reconcile.observe import read_claims
 from pacs_operator.reconcile.peerwatch import Watched, status_of
 
@@ -24,8 +27,9 @@ from pacs_operator.reconcile.peerwatch import Watched, status_of
 def accept(run: Pass) -> None:
     """Decide on all peers of the archive and make the live list."""
     judge(run, run.archive)
-    containment = run.archive.spec.containment if run.archive else None
-    run.peers = live_peers(run.name, accepted_peers(run.decisions), containment)
+    spec = run.archive.spec if run.archive else None
+    containment, hours = (spec.containment, spec.dicom.staffed_hours) if spec else (None, None)
+    run.peers = live_peers(run.name, accepted_peers(run.decisions), containment, hours)
 
 
 def judge(run: Pass, archive: Archive | None, consenting: set[str] | None = None) -> None:
@@ -46,7 +50,7 @@ def judge(run: Pass, archive: Archive | None, consenting: set[str] | None = None
         if archive and claims:
             selector = archive.spec.peers.namespace_selector.match_labels
             consenting = {metadata(item)["name"] for item in run.ports.kube.list(NAMESPACE, labels=selector)}
-    run.decisions = decide(archive, [claim for _, claim in claims], consenting, run.name)
+    run.decisions = decide(archive, [claim for _, claim in claims], consenting, run.name, run.now)
     run.peer_objects = {claim.key: live for live, claim in claims}
 
 
@@ -56,16 +60,30 @@ def _as_known(run: Pass, claim: Claim) -> Claim:
     return replace(claim, error=error) if error and generation == claim.generation else claim
 
 
-def live_peers(archive: str, accepted: list[Peer], containment: Containment | None = None) -> LivePeers:
+def live_peers(
+    archive: str,
+    accepted: list[Peer],
+    containment: Containment | None = None,
+    hours: StaffedHours | None = None,
+) -> LivePeers:
     """Return what gate and Orthanc apply: the archive's own probes and the accepted peers."""
-    return as_list(contain([*probe_peers(archive), *map(live_peer, accepted)], containment))
+    return as_list(contain([*probe_peers(archive), *(live_peer(peer, hours) for peer in accepted)], containment))
 
 
-def live_peer(peer: Peer) -> LivePeer:
-    """Return what gate and Orthanc are told of one accepted peer."""
+def live_peer(peer: Peer, hours: StaffedHours | None = None) -> LivePeer:
+    """Return what gate and Orthanc are told of one accepted peer.
+
+    Parameters
+    ----------
+    peer
+        The peer.
+    hours
+        The archive's staffed hours, at which its exception would close; None: not known, so the list's own time stays.
+    """
     return LivePeer(
         id=peer.key,
-        dns_name=peer.spec.certificate.dns_name,
+        dns_name=peer.spec.certificate.dns_name if peer.spec.certificate else None,
+        legacy=_door(peer.spec.legacy, hours),
         ae_titles=sorted(peer.spec.ae_titles),
         source_cidrs=sorted(peer.spec.source_cidrs),
         rights=sorted(peer.spec.rights),
@@ -73,6 +91,13 @@ def live_peer(peer: Peer) -> LivePeer:
         associations_per_minute=peer.spec.limits.associations_per_minute,
         tls_exception_until=int(peer.spec.tls.exception.expires.timestamp()) if peer.spec.tls else None,
     )
+
+
+def _door(legacy: Legacy | None, hours: StaffedHours | None) -> LegacyDoor | None:
+    if legacy is None:
+        return None
+    closes = closing_time(hours, legacy.end).strftime("%Y-%m-%dT%H:%M:%SZ") if hours else None
+    return LegacyDoor(port=legacy.port, closes=closes)
 
 
 def as_list(peers: list[LivePeer]) -> LivePeers:
@@ -133,10 +158,18 @@ class StatusFacts:
         Time of the pass.
     watched
         What the gates saw, by peer; only where they were asked in this pass.
+    hours
+        The archive's staffed hours.
     """
 
-    def __init__(self, lineage: str | None, now: datetime, watched: dict[str, Watched] | None = None) -> None:
-        self.lineage, self.now, self.watched = lineage, now, watched or {}
+    def __init__(
+        self,
+        lineage: str | None,
+        now: datetime,
+        watched: dict[str, Watched] | None = None,
+        hours: StaffedHours | None = None,
+    ) -> None:
+        self.lineage, self.now, self.watched, self.hours = lineage, now, watched or {}, hours
 
 
 def _status(decision: Decision, live: Manifest, facts: StatusFacts) -> PeerStatus:
@@ -150,13 +183,14 @@ def _status(decision: Decision, live: Manifest, facts: StatusFacts) -> PeerStatu
     peer = claim.peer if decision.accepted else None
     watched = facts.watched.get(claim.key) if peer else None
     role = None
-    if peer and facts.lineage:
+    if peer and peer.spec.certificate and facts.lineage:
         role = f"{pki_mount(facts.lineage, CaName.PEERS)}/sign/{peer_role(peer.namespace, peer.name)}"
     return PeerStatus(
         observed_generation=claim.generation,
         conditions=_conditions([accepted, *(watched.findings if watched else ())], claim, status_of(live), facts.now),
-        bound_identity=peer.spec.certificate.dns_name if peer else None,
+        bound_identity=peer.spec.identity if peer else None,
         vault_role=role,
+        legacy=record(claim, status_of(live), facts.hours),
         effective=watched.effective if watched else None,
         certificate_not_after=watched.certificate_not_after if watched else None,
         traffic_expected_since=watched.traffic_expected_since if watched else None,

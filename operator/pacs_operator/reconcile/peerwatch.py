@@ -11,10 +11,18 @@ from pacs_operator.domain.agentconfig import PeerActivity
 from pacs_operator.domain.gatepeers import largest_share
 from pacs_operator.domain.names import Component
 from pacs_operator.domain.peer import Peer
-from pacs_operator.domain.peerhealth import Traffic, certificate_finding, exception_finding, silence_finding
+from pacs_operator.domain.peerhealth import (
+    Traffic,
+    certificate_finding,
+    exception_finding,
+    legacy_finding,
+    silence_finding,
+)
+from pacs_operator.domain.staffed import closing_time
 from pacs_operator.domain.status import PeerConditionType, PeerEffective, PeerFinding, PeerStatus
 from pacs_operator.kube.events import Notice, post
 from pacs_operator.kube.port import Manifest, labels_of, metadata
+from pacs_operator.reconcile import legacy
 from pacs_operator.reconcile.agents import activity, serving_pods
 from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
@@ -23,7 +31,12 @@ COARSE = timedelta(minutes=15)
 _LIMITED_LATELY = timedelta(minutes=10)  # longer than between two passes
 _NOTHING = PeerActivity(id="unseen/peer")
 #: Of these, being True is news for a person, and that it is over too.
-_ALARMS = (PeerConditionType.CERTIFICATE_ENDING, PeerConditionType.SILENT, PeerConditionType.TLS_EXCEPTION)
+_ALARMS = (
+    PeerConditionType.CERTIFICATE_ENDING,
+    PeerConditionType.SILENT,
+    PeerConditionType.TLS_EXCEPTION,
+    PeerConditionType.LEGACY_EXCEPTION,
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,7 @@ def watch(run: Pass) -> dict[str, Watched]:
         live = run.peer_objects[peer.key]
         before, now_seen = status_of(live), seen.get(peer.key) or _NOTHING
         watched[peer.key] = _watched(run, peer, before, now_seen, heard=heard)
-        for notice in _news(before, watched[peer.key]):
+        for notice in (*_news(before, watched[peer.key]), *legacy.news(peer, before)):
             post(run.ports.kube, live, notice, run.now)
         _tell_of_limits(run, peer, live, now_seen)
     run.silent = {key: alarm for key, one in watched.items() if (alarm := _silent(one)) is not None}
@@ -75,7 +88,7 @@ def gates_heard(run: Pass) -> bool:
 
 def _watched(run: Pass, peer: Peer, before: PeerStatus | None, seen: PeerActivity, *, heard: bool) -> Watched:
     end = _end(run, peer.key, before, seen)
-    findings = [certificate_finding(parse_time(end) if end else None, run.now)]
+    findings = [_identity_finding(run, peer, end)]
     since = last = None
     if peer.spec.expect_traffic:
         longest = timedelta(hours=peer.spec.expect_traffic.max_silence_hours)
@@ -86,6 +99,13 @@ def _watched(run: Pass, peer: Peer, before: PeerStatus | None, seen: PeerActivit
     if peer.spec.tls:
         findings.append(exception_finding(peer.spec.tls.exception, run.now))
     return Watched(tuple(findings), _effective(run, peer), end, since, last)
+
+
+def _identity_finding(run: Pass, peer: Peer, end: str | None) -> PeerFinding:
+    hours = legacy.hours_of(run.archive)
+    if peer.spec.legacy and hours:
+        return legacy_finding(peer.spec.legacy, closing_time(hours, peer.spec.legacy.end), run.now)
+    return certificate_finding(parse_time(end) if end else None, run.now)
 
 
 def _last_traffic(old: str | None, seen: str | None, longest: timedelta, now: datetime) -> str | None:

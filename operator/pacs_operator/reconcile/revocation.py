@@ -17,15 +17,16 @@ from pacs_operator.domain.acceptance import accepted_peers
 from pacs_operator.domain.archive import Archive, ArchiveSpec, Dicom, LabelSelector, PeerBounds
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.containment import contain
-from pacs_operator.domain.errors import NotFoundError, PacsError
+from pacs_operator.domain.errors import InvalidSpecError, NotFoundError, PacsError
 from pacs_operator.domain.gatepeers import PEERS_FILE, LivePeer, LivePeers
+from pacs_operator.domain.legacy import LegacyPorts
 from pacs_operator.domain.names import ZONE_OF, Component, Zone, namespace_of
 from pacs_operator.domain.narrowing import common_networks, narrowed
 from pacs_operator.domain.peer import Right, TlsTier
 from pacs_operator.domain.probepeers import CONFORMANCE_PEER_ID, STORE_ONLY_PEER_ID, probe_peers
 from pacs_operator.kube.inventory import CONFIG_MAP, NAMESPACE, POD, POLICY
 from pacs_operator.kube.port import Manifest, labels_of, metadata
-from pacs_operator.reconcile import fences, peers, status, zones
+from pacs_operator.reconcile import fences, legacy, peers, status, zones
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.render.manifests import document
 from pacs_operator.render.pods import PEERS_CONFIG_MAP
@@ -93,7 +94,8 @@ def survey(run: Pass) -> Cut:
     archive, consenting = _bounds(run)
     cut.consent_unknown = consenting is not None
     peers.judge(run, archive, consenting)
-    accepted = [*probe_peers(run.name), *map(peers.live_peer, accepted_peers(run.decisions))]
+    hours = archive.spec.dicom.staffed_hours
+    accepted = [*probe_peers(run.name), *(peers.live_peer(peer, hours) for peer in accepted_peers(run.decisions))]
     wanted = {peer.id: peer for peer in contain(accepted, containment.wanted(run.live.get("spec")))}
     for component, (live, before, _) in cut.lists.items():
         after = _narrow(before, wanted)
@@ -164,16 +166,25 @@ def _bounds(run: Pass) -> tuple[Archive, set[str] | None]:
         allowed_cidrs=_readable_networks(said.get("allowedCIDRs")) or _ANY_SOURCE,
         max_rights=_readable_rights(said.get("maxRights")) or list(Right),
         tls_exceptions=list(TlsTier),  # what the gate takes is in its configuration, which stays
+        legacy="Allowed" if not said or said.get("legacy") == "Allowed" else "Forbidden",
     )
     data = metadata(run.live)
     # Not validated on purpose: these two are all that a judgement of peers looks at.
-    looked_at: dict[str, Any] = {"peers": bounds, "dicom": Dicom.model_construct(ae_title="")}
+    dicom = Dicom.model_construct(ae_title="", legacy_ports=_readable_ports(spec.get("dicom")))
+    looked_at: dict[str, Any] = {"peers": bounds, "dicom": dicom}
     known = ArchiveSpec.model_construct(**looked_at)
     return Archive.model_construct(name=run.name, uid=data["uid"], generation=run.generation, spec=known), consenting
 
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _readable_ports(said: Any) -> LegacyPorts:
+    try:
+        return LegacyPorts.model_validate(_mapping(said).get("legacyPorts"))
+    except (ValidationError, InvalidSpecError):
+        return LegacyPorts.model_construct(first=1, last=65535)
 
 
 def _readable_networks(said: Any) -> list[str]:
@@ -256,7 +267,7 @@ def _show(run: Pass, cut: Cut, error: PacsError) -> None:
         for decision in run.decisions
     ]
     refused = [decision for decision in run.decisions if not decision.accepted]
-    facts = peers.StatusFacts(run.observed.lineage_id, run.now)
+    facts = peers.StatusFacts(run.observed.lineage_id, run.now, hours=legacy.hours_of(run.archive))
     peers.write_statuses(run.ports.kube, refused, run.peer_objects, facts)
     run.status = run.status.model_copy(update={"peers": status.summarise(run)})
     parts = [

@@ -23,7 +23,7 @@ from pacs_operator.domain.status import (
 from pacs_operator.kube.events import Notice, post
 from pacs_operator.kube.inventory import ARCHIVE, SERVICE, STATEFUL_SET
 from pacs_operator.kube.port import Manifest, metadata
-from pacs_operator.reconcile import evidence
+from pacs_operator.reconcile import evidence, legacy
 from pacs_operator.reconcile.agents import activity, answers, certificates, reported, unconfirmed
 from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
@@ -43,12 +43,14 @@ _ANNOUNCED = (
     ConditionType.IMAGES_ENCRYPTED,
     ConditionType.NETWORK_ISOLATED,
     ConditionType.CONFORMANCE_PASSED,
+    ConditionType.LEGACY_PEERS,
     ConditionType.CONTAINED,
     ConditionType.ORPHANED,
     ConditionType.DELETION_BLOCKED,
 )
 _MAY_BE_OLD = (ConditionType.CONFORMANCE_PASSED, ConditionType.IMAGES_ENCRYPTED)
 _ONLY_WHEN_TRUE = (
+    ConditionType.LEGACY_PEERS,
     ConditionType.CONTAINED,
     ConditionType.ORPHANED,
     ConditionType.DELETION_BLOCKED,
@@ -95,6 +97,7 @@ def fill(run: Pass) -> None:
     _peers_condition(run)
     evidence.conformance(run)
     evidence.isolation(run)
+    legacy.report(run)
     _summary(run)
 
 
@@ -148,8 +151,8 @@ def summarise(run: Pass) -> PeersStatus:
             accepted=decision.accepted,
             reason=None if decision.accepted else decision.reason,
             message=None if decision.accepted else _short(decision.message),
-            dns_name=peer.spec.certificate.dns_name if peer and decision.accepted else None,
             tls_exception_until=_standing(decision, run.now),
+            dns_name=peer.spec.identity if peer and decision.accepted else None,
         )
         summaries.append(_coarsely(summary, before.get(key), seen.get(key), run))
     accepted = sum(decision.accepted for decision in run.decisions)

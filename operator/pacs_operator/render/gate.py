@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.agentconfig import CONFIG_DIR, RUN_DIR, TLS_DIR, AgentConfig
+from pacs_operator.domain.archive import ArchiveSpec
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.gatepeers import largest_share
 from pacs_operator.domain.names import PROBE_AE_TITLE, Component, Port, service_dns
@@ -76,6 +77,8 @@ class GateLayout:
         Of all peers together, in one gate process.
     bind
         HAProxy's listening address.
+    legacy_bind
+        Addresses without TLS, for devices that have none; each port is closed until a peer is given it.
     nameservers
         ``address:port`` of resolvers; empty means those of /etc/resolv.conf.
     """
@@ -86,6 +89,7 @@ class GateLayout:
     orthanc_name: str
     max_associations: int
     bind: str
+    legacy_bind: str | None = None
     aliases: tuple[str, ...] = ()
     tiers: tuple[TlsTier, ...] = ()
     threads: int = _DEFAULT_THREADS
@@ -131,17 +135,24 @@ def gate_config(desired: Desired) -> dict[str, str]:
             orthanc_port=Port.ORTHANC_DICOM,
             orthanc_name=name,
             max_associations=archive.spec.gate.max_associations,
-            bind=_bind(archive.spec.peers.allowed_cidrs),
+            bind=_bind(archive.spec.peers.allowed_cidrs, str(Port.DICOM_TLS)),
+            legacy_bind=_legacy_bind(archive.spec),
             threads=_threads(archive.spec.scheduling.gate.cpu_milli),
         )
     )
 
 
-def _bind(allowed_cidrs: list[str]) -> str:
+def _legacy_bind(spec: ArchiveSpec) -> str | None:
+    """Return where devices without TLS may be let in; who withdraws consent leaves the listeners closed."""
+    ports = spec.dicom.legacy_ports
+    return _bind(spec.peers.allowed_cidrs, f"{ports.first}-{ports.last}") if ports else None
+
+
+def _bind(allowed_cidrs: list[str], ports: str) -> str:
     """Return the address to listen on; IPv6 only where peers have it, since nodes can lack it altogether."""
     if any(ipaddress.ip_network(cidr).version == 6 for cidr in allowed_cidrs):
-        return f":::{Port.DICOM_TLS} v4v6"
-    return f"0.0.0.0:{Port.DICOM_TLS}"
+        return f":::{ports} v4v6"
+    return f"0.0.0.0:{ports}"
 
 
 def _threads(cpu_milli: int | None) -> int:
@@ -158,6 +169,7 @@ def render(layout: GateLayout) -> dict[str, str]:
         "max_connections_per_source": layout.max_connections_per_source,
         "max_first_pdu_bytes": layout.buffer_bytes - _REWRITE_RESERVE_BYTES,
         "first_pdu_seconds": FIRST_PDU_SECONDS,
+        "own_title_hex": gatemaps.title_hex(layout.ae_title),
         "called_hex": " ".join(map(gatemaps.title_hex, (layout.ae_title, *layout.aliases))),
         "ciphers": ":".join(_CIPHERS),
         "bind_ciphers": ":".join((*_CIPHERS, *(name for tier in layout.tiers for name in _TIER_CIPHERS[tier]))),

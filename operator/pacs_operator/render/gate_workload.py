@@ -47,12 +47,24 @@ def _service(desired: Desired) -> Manifest:
         # Keeps the peers' source addresses, which policies and the gate check.
         "externalTrafficPolicy": "Local",
         "selector": selector(desired, Component.GATE),
-        "ports": [port],
+        "ports": [port, *_legacy_ports(desired)],
     }
     if wanted.type == "LoadBalancer" and wanted.load_balancer_class is not None:
         spec["loadBalancerClass"] = wanted.load_balancer_class
     head = namespaced(desired, "Service", NAME, Component.GATE, dict(wanted.annotations))
     return {**head, "spec": spec}
+
+
+def _legacy_ports(desired: Desired) -> list[Manifest]:
+    """Return a port for each device without TLS that is let in; what is closed has none."""
+    allowed = desired.archive.spec.dicom.legacy_ports
+    ports = []
+    for number in sorted(peer.legacy.port for peer in desired.peers.peers if peer.legacy):
+        port: Manifest = {"name": f"legacy-{number}", "port": number, "protocol": "TCP", "targetPort": number}
+        if allowed and (fixed := allowed.node_port(number)):
+            port["nodePort"] = fixed
+        ports.append(port)
+    return ports
 
 
 def workload(desired: Desired) -> Manifest:

@@ -3,7 +3,7 @@
 import ipaddress
 from collections.abc import Iterable
 
-from pacs_operator.domain.connections import CONNECTIONS, DNS, OPERATOR, PEERS, VAULT, Connection, End, Outside
+from pacs_operator.domain.connections import CONNECTIONS, DNS, LEGACY, OPERATOR, PEERS, VAULT, Connection, End, Outside
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import ANNOTATION_REASON, ZONE_OF, Component, Zone, namespace_of
 from pacs_operator.render.manifests import Manifest, namespaced, selector
@@ -59,6 +59,9 @@ def _policy(desired: Desired, component: Component, direction: str) -> Manifest:
         if (row.target if inward else row.source) != component:
             continue
         reasons.append(_explained(row))
+        if row.source == LEGACY:
+            rules += _doors(desired)
+            continue
         peers = _peers(desired, row.source if inward else row.target)
         if peers:  # a rule without peers would let everybody through
             rules.append({"from" if inward else "to": peers, "ports": _ports(desired, row)})
@@ -101,9 +104,18 @@ def _peers(desired: Desired, end: End) -> list[Manifest]:
     if end == VAULT:
         return _blocks(desired.vault.cidrs)
     if end == PEERS:
-        served = (peer for peer in desired.peers.peers if not peer.contained)
+        served = (peer for peer in desired.peers.peers if not peer.contained and not peer.legacy)
         return _blocks(cidr for peer in served for cidr in peer.source_cidrs)
     raise AssertionError(f"no rendering for {end}")
+
+
+def _doors(desired: Desired) -> list[Manifest]:
+    """Return one rule for each device without TLS: its addresses to its port, and to no other."""
+    return [
+        {"from": _blocks(peer.source_cidrs), "ports": [{"protocol": "TCP", "port": peer.legacy.port}]}
+        for peer in sorted(desired.peers.peers, key=lambda peer: peer.id)
+        if peer.legacy and not peer.contained
+    ]
 
 
 def _pods(namespace: str, pod_labels: dict[str, str]) -> Manifest:
