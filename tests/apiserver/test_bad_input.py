@@ -275,6 +275,71 @@ def test_immutable_fields(crds: CustomObjectsApi, archive: dict, path: str, valu
         crds.delete_cluster_custom_object(*where, "radiology")
 
 
+def test_a_device_without_tls_has_an_exception_with_an_end(crds: CustomObjectsApi, peer: dict) -> None:
+    peer["metadata"]["namespace"] = "default"
+    spec = {name: value for name, value in peer["spec"].items() if name != "certificate"}
+    exception = {"port": 11112, "reason": "maker offers no TLS", "expires": "2027-03-31T18:00:00Z"}
+    good = spec | {"legacy": exception, "aeTitles": ["US7"], "sourceCIDRs": ["198.18.10.77/32"]}
+    put(crds, peer | {"spec": good})
+    put(crds, peer | {"spec": good | {"sourceCIDRs": ["2001:db8::7/128"]}})
+    wrong = {
+        "exactly one of certificate and legacy": [spec, good | {"certificate": peer["spec"]["certificate"]}],
+        "pins exactly one title": [good | {"aeTitles": ["US7", "US8"]}],
+        "single addresses": [
+            good | {"sourceCIDRs": ["198.18.10.0/24"]},
+            good | {"sourceCIDRs": ["2001:db8::/64"]},
+            good | {"sourceCIDRs": [f"198.18.10.{number}/32" for number in range(5)]},
+        ],
+        "UTC to the second": [
+            good | {"legacy": exception | {"expires": value}}
+            for value in ("2027-03-31T18:00:00.5Z", "2027-03-31T18:00:00+01:00")
+        ],
+        "spec.legacy.port": [good | {"legacy": exception | {"port": port}} for port in (104, 65536)],
+        "spec.legacy.reason": [good | {"legacy": exception | {"reason": "old"}}],
+    }
+    for words, cases in wrong.items():
+        for case in cases:
+            assert words in refusal(crds, peer | {"spec": case}), case
+
+
+def test_plaintext_ports_are_few_not_ours_and_closed_by_somebody(crds: CustomObjectsApi, archive: dict) -> None:
+    hours = {"schedule": "0 8-16 * * 1-5", "timeZone": "Europe/Zurich"}
+    dicom = archive["spec"]["dicom"] | {"legacyPorts": {"first": 11112, "last": 11127}, "staffedHours": hours}
+    put(crds, changed(archive, "spec.dicom", dicom))
+    for first, last in (
+        (11112, 11111),
+        (11112, 11128),
+        (2760, 2770),
+        (4243, 4243),
+        (8080, 8081),
+        (8443, 8443),
+        (104, 104),
+    ):
+        message = refusal(crds, changed(archive, "spec.dicom", dicom | {"legacyPorts": {"first": first, "last": last}}))
+        assert "spec.dicom.legacyPorts" in message
+    without = {name: value for name, value in dicom.items() if name != "staffedHours"}
+    assert "spec.dicom.staffedHours: missing" in refusal(crds, changed(archive, "spec.dicom", without))
+    assert "spec.peers.legacy" in refusal(crds, changed(archive, "spec.peers.legacy", "Sometimes"))
+
+
+def test_an_extension_says_why_anew(crds: CustomObjectsApi, peer: dict) -> None:
+    peer["metadata"] |= {"namespace": "default", "name": "extended"}
+    spec = {name: value for name, value in peer["spec"].items() if name != "certificate"}
+    exception = {"port": 11112, "reason": "maker offers no TLS", "expires": "2027-03-31T18:00:00Z"}
+    spec |= {"legacy": exception, "aeTitles": ["US7"], "sourceCIDRs": ["198.18.10.77/32"]}
+    where = ("pacs-operator.io", "v1alpha1", "default", "dicompeers")
+    crds.create_namespaced_custom_object(*where, peer | {"spec": spec})
+    try:
+        later = {"expires": "2027-06-30T18:00:00Z"}
+        with pytest.raises(ApiException) as caught:
+            crds.patch_namespaced_custom_object(*where, "extended", {"spec": {"legacy": later}})
+        assert "expires was changed and the reason was not" in (caught.value.body or "")
+        reasoned = later | {"reason": "replacement arrives in June"}
+        crds.patch_namespaced_custom_object(*where, "extended", {"spec": {"legacy": reasoned}})
+    finally:
+        crds.delete_namespaced_custom_object(*where, "extended")
+
+
 def test_containment_says_why_and_names_whom_it_spares(crds: CustomObjectsApi, archive: dict) -> None:
     spared = [{"namespace": "imaging", "name": "er"}]
     good = {"mode": "Isolated", "reason": "ransomware", "spareEmergencyPeers": spared}

@@ -6,7 +6,7 @@ import pytest
 
 from pacs_operator.domain import connections
 from pacs_operator.domain.connections import CONNECTIONS, DNS, OPERATOR, PEERS, VAULT, Connection
-from pacs_operator.domain.gatepeers import LivePeers
+from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 from pacs_operator.domain.names import ANNOTATION_REASON, ZONE_OF, Component, Zone, namespace_of
 from pacs_operator.domain.probepeers import probe_peers
 from pacs_operator.render import render_archive
@@ -17,6 +17,11 @@ from .archives import VAULT as VAULT_SETTINGS
 ARCHIVE = "radiology"
 CIDRS = ["198.18.10.11/32", "198.18.20.0/24"]
 LIVE = LivePeers(revision="r", peers=[*probe_peers(ARCHIVE), live_peer("imaging/ct1", CIDRS)])
+
+LEGACY = LivePeer.model_validate(
+    live_peer("imaging/us7", ["198.18.40.7/32"]).model_dump() | {"dns_name": None, "legacy": {"port": 11113}}
+)
+LIVE = LIVE.model_copy(update={"peers": [*LIVE.peers, LEGACY]})
 
 Flow = tuple[str, str, str, int]  # source, target, protocol, port
 
@@ -131,6 +136,8 @@ def test_namespaces_are_told_by_the_label_that_nobody_can_give_themselves(manife
 
 def flows_of(row: Connection) -> Iterator[Flow]:
     port = VAULT_SETTINGS.port if row.port is None else row.port
+    if row.source == connections.LEGACY and LEGACY.legacy:
+        port = LEGACY.legacy.port
     for protocol in row.protocols:
         yield name_of(row.source), name_of(row.target), protocol, port
 
@@ -168,6 +175,8 @@ def far_end(peer: dict) -> str:
         assert set(peer["ipBlock"]) == {"cidr"}
         if peer["ipBlock"]["cidr"] in VAULT_SETTINGS.cidrs:
             return VAULT.name
+        if [peer["ipBlock"]["cidr"]] == LEGACY.source_cidrs:
+            return connections.LEGACY.name
         assert peer["ipBlock"]["cidr"] in CIDRS
         return PEERS.name
     return who_is(
