@@ -82,21 +82,21 @@ def legacy_finding(legacy: Legacy, closes: datetime, now: datetime) -> PeerFindi
         Time of the pass (UTC).
     """
     text = f"Without TLS on port {legacy.port} until {legacy.expires}, closed at {_stamp(closes)}: {legacy.reason}"
-    kind = PeerConditionType.LEGACY_EXCEPTION
-    return PeerFinding(type=kind, status="True", reason=_exception(legacy, now), message=text)
+    status, reason = _exception(legacy, now)
+    return PeerFinding(type=PeerConditionType.LEGACY_EXCEPTION, status=status, reason=reason, message=text)
 
 
-def _exception(legacy: Legacy, now: datetime) -> str:
+def _exception(legacy: Legacy, now: datetime) -> tuple[Literal["True"], str]:
     match alarm(legacy.end, now):
         case 0:
-            return "ExceptionExpired"
+            return "True", "ExceptionExpired"
         case 1:
-            return "ExceptionEndsWithin1Day"
+            return "True", "ExceptionEndsWithin1Day"
         case 7:
-            return "ExceptionEndsWithin7Days"
+            return "True", "ExceptionEndsWithin7Days"
         case 30:
-            return "ExceptionEndsWithin30Days"
-    return "StandingException"
+            return "True", "ExceptionEndsWithin30Days"
+    return "True", "StandingException"
 
 
 def silence_finding(traffic: Traffic, max_silence: timedelta, now: datetime) -> PeerFinding:
