@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from pacs_operator.domain.peer import TlsException
 from pacs_operator.domain.legacy import Legacy, alarm
+from pacs_operator.domain.peer import TlsException
 from pacs_operator.domain.status import PeerConditionType, PeerFinding
 
 ENDS_SOON = (7, 30, 60)  # days, the nearest first
