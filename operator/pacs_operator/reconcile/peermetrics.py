@@ -110,7 +110,8 @@ def _exceptions(archives: list[tuple[str, PeerNumbers]]) -> Iterator[Metric]:
     count = GaugeMetricFamily(f"{PREFIX}_legacy_peers", "Devices that are let in without TLS", labels=["archive"])
     end = _time("legacy_expires", "When the exception of a device without TLS expires", ["archive", "peer"])
     for archive, known in archives:
-        count.add_metric([archive], len(known.legacy))
+        if known.legacy:  # none is the rule, and says nothing
+            count.add_metric([archive], len(known.legacy))
         for peer, stamp in known.legacy:
             end.add_metric([archive, peer], parse_time(stamp).timestamp())
     yield from (count, end)
