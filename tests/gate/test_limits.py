@@ -115,6 +115,27 @@ def test_one_peer_never_has_all_of_the_gate(site: Site, folder: Path) -> None:
         assert gate.activity("imaging/greedy").limited == 3
 
 
+def without_the_first_question(text: str) -> str:
+    lines = text.splitlines(keepends=True)
+    asked = [line for line in lines if "table_conn_cur" in line]
+    assert len(asked) == 2
+    return "".join(line for line in lines if line not in asked)
+
+
+def test_the_second_question_holds_when_all_pass_the_first_at_one_moment(site: Site, folder: Path) -> None:
+    with running_gate(site, folder, edit=without_the_first_question, max_associations=8) as gate:
+        wait_for(gate.archive_reachable, "archive up")
+        gate.put(*(peer(name, f"{name}.imaging.example", name.upper(), limit=5) for name in ("ct1", "mr1")))
+        first, second = (
+            client_context(site.peers, site.peers.issue(f"{name}.imaging.example")) for name in ("ct1", "mr1")
+        )
+        with contextlib.ExitStack() as held:
+            assert [opened(held, gate, first, b"CT1") for _ in range(5)] == [ACCEPTED] * 5
+            assert opened(held, gate, first, b"CT1") == CONGESTION
+            answers = [opened(held, gate, second, b"MR1") for _ in range(4)]
+            assert answers == [ACCEPTED] * 2 + [CONGESTION] * 2, "one of the eight is taken by who was refused"
+
+
 def opened(held: contextlib.ExitStack, gate: Gate, context: ssl.SSLContext, title: bytes) -> Answer:
     connection: socket.socket = held.enter_context(tls_connection(gate.port, context))
     connection.sendall(associate_rq(calling=title))
