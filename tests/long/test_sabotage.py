@@ -135,6 +135,9 @@ def test_policies_not_enforced(unattended: Cluster) -> None:
 
 def test_old_tls_allowed(unattended: Cluster) -> None:
     def weaken(text: str) -> str:
+        second_fence = "str(TlsExceptionNeeded) if "  # the gate looks at the suite once more when it knows who came
+        assert second_fence in text
+        text = text.replace(second_fence, f"{second_fence}FALSE ")
         return text.replace("ssl-min-ver TLSv1.2", "ssl-min-ver TLSv1.0").replace(
             "ssl-default-bind-ciphers ", "ssl-default-bind-ciphers AES128-SHA:ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0:"
         )
