@@ -126,13 +126,17 @@ def test_a_second_modalitys_port_is_that_modalitys(gate: Gate) -> None:
 
 def test_a_port_that_nobody_has_is_closed_before_a_byte(gate: Gate) -> None:
     gate.put(old_device("us7", gate.legacy_port))
-    assert ask(gate.legacy_port).pdu == ACCEPTED
     address = ("127.0.0.1", gate.legacy_port + 1)
+    recorded = len(gate.records())
     with (
         suppress(ConnectionResetError),  # depending on who is faster
         socket.create_connection(address, timeout=15, source_address=(SOURCE, 0)) as connection,
     ):
         assert connection.recv(1) == b""
+    assert ask(gate.legacy_port).pdu == ACCEPTED
+    wait_for(lambda: len(gate.records()) > recorded, "the twin's record")
+    doors = [record["identity"] for record in gate.records()[recorded:]]
+    assert doors == [f"port:{gate.legacy_port}"], "no session was made of the other, so nothing looked at what it says"
 
 
 def test_the_tls_port_takes_no_plaintext_and_the_name_of_a_port_is_no_identity_there(gate: Gate, site: Site) -> None:
