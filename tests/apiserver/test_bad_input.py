@@ -91,6 +91,19 @@ def test_ae_title_of_a_peer(crds: CustomObjectsApi, peer: dict, title: str) -> N
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
+        ("spec.dicom.accept", {"sopClasses": ["CT"]}, ["spec.dicom.accept.sopClasses", "'CT' is not a UID", "Default"]),
+        ("spec.dicom.accept", {"sopClasses": ["1.2.03"]}, ["'1.2.03' is not a UID", "without leading zeros"]),
+        ("spec.dicom.accept", {"sopClasses": ["1.2.840.*"]}, ["'1.2.840.*' is not a UID"]),
+        ("spec.dicom.accept", {"sopClasses": []}, ["spec.dicom.accept.sopClasses", "at least 1 items"]),
+        ("spec.dicom.accept", {"sopClasses": ["1.2", "1.2"]}, ["spec.dicom.accept.sopClasses", "Duplicate value"]),
+        (
+            "spec.dicom.accept",
+            {"transferSyntaxes": ["1.2.840.10008.1.2.1"]},
+            ["spec.dicom.accept.transferSyntaxes", "Implicit VR Little Endian is missing", "add 1.2.840.10008.1.2"],
+        ),
+        ("spec.storage.quarantine", {"maxObjects": 0}, ["spec.storage.quarantine.maxObjects", "greater than or equal"]),
+        ("spec.storage.quarantine", {"maxGi": 10_001}, ["spec.storage.quarantine.maxGi", "less than or equal"]),
+        ("spec.database.quarantine", {"maxGi": 1}, ["unknown field", "spec.database.quarantine"]),
         ("metadata.name", "r" * 41, ["metadata.name", "more than 40 characters", "choose a shorter name"]),
         ("metadata.name", "radio.logy", ["metadata.name", "only lower-case letters, digits and hyphens"]),
         ("spec.peers.allowedCIDRs", ["198.18.0.1/16"], ["allowedCIDRs", "198.18.0.1/16", "network address"]),

@@ -9,7 +9,14 @@ from typing import Any, ClassVar
 from pacs_operator import render
 from pacs_operator.control import AgentUnreachableError
 from pacs_operator.domain import names
-from pacs_operator.domain.agentconfig import AgentStatus, LeafStatus, PeerActivity, StorageTold
+from pacs_operator.domain.agentconfig import (
+    AgentStatus,
+    IngestStatus,
+    LeafStatus,
+    PeerActivity,
+    QuarantineStatus,
+    StorageTold,
+)
 from pacs_operator.domain.checks import Check
 from pacs_operator.domain.errors import PacsError, VaultError
 from pacs_operator.domain.facts import ClusterSettings, Desired, VaultSettings
@@ -178,6 +185,7 @@ class SimulatedAgents:
         self.activity: list[PeerActivity] = []
         self.storage: StorageTold | None = None  # what Orthanc's agent tells of the images at rest
         self.problems: dict[str, str] = {}  # what Orthanc's agent says is wrong
+        self.ingest: IngestStatus | None = IngestStatus(quarantine=QuarantineStatus(held=0, bytes=0))
 
     def status(self, address: str, server_name: str, credentials: ClientCredentials) -> AgentStatus:
         self.asked += 1
@@ -206,6 +214,7 @@ class SimulatedAgents:
             peers=self.activity if component is Component.ORTHANC else [],
             storage=self.storage if component is Component.ORTHANC else None,
             problems=self.problems if component is Component.ORTHANC else {},
+            ingest=self.ingest if component is Component.ORTHANC else None,
         )
 
 

@@ -29,7 +29,7 @@ SECTIONS = {
         "MaximumConnectionRetries",
         "ConnectionRetryInterval",
     },
-    "PacsArchive": {"ReservedPatientPrefix", "ReservedUidRoot", "ProbeAETitles"},
+    "PacsArchive": {"ReservedPatientPrefix", "ReservedUidRoot", "ProbeAETitles", "Quarantine"},
 }
 PLUGIN = Path(__file__).parents[2] / "images" / "archive" / "plugin"
 

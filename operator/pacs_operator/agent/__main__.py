@@ -1,4 +1,4 @@
-"""``pacs-agent``: ``run`` beside a server, ``init`` once before a job."""
+"""``pacs-agent``: ``run`` beside a server, ``init`` once before a job, ``quarantine`` for a person's decisions."""
 
 import asyncio
 import os
@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from pacs_operator.agent import quarantine
 from pacs_operator.agent.agent import Agent
 from pacs_operator.agent.clock import SystemClock
 from pacs_operator.agent.context import Context
@@ -27,6 +28,7 @@ CONFIG_FILE = Path(CONFIG_DIR) / "agent.json"
 ConfigOption = Annotated[Path, typer.Option("--config", help="agent.json, from the pod's ConfigMap")]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(quarantine.app, name="quarantine")
 
 
 def load_config(path: Path) -> AgentConfig:

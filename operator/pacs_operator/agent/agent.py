@@ -10,14 +10,14 @@ from pacs_operator.agent.errors import AgentConfigError, AgentError, NeighbourEr
 from pacs_operator.agent.feeds import CertificateFeed, PeersFeed
 from pacs_operator.agent.keeper import Keeper
 from pacs_operator.agent.log import Event, emit
-from pacs_operator.agent.neighbour import Changes, Neighbour, ProbeStore, Sealing, StorageTest
+from pacs_operator.agent.neighbour import Changes, IngestSource, Neighbour, ProbeStore, Sealing, StorageTest
 from pacs_operator.agent.observer import QUESTION_SECONDS, Observer
 from pacs_operator.agent.peersfile import NOBODY
 from pacs_operator.agent.schedule import backoff_seconds
 from pacs_operator.agent.storagefeed import StorageFeed
 from pacs_operator.agent.webserver import WebServer
 from pacs_operator.agent.x509tools import describe
-from pacs_operator.domain.agentconfig import AgentStatus, PeerActivity, StorageTold
+from pacs_operator.domain.agentconfig import AgentStatus, IngestStatus, PeerActivity, StorageTold
 from pacs_operator.domain.names import CaName, Component
 
 WITH_PEERS = frozenset({Component.GATE, Component.ORTHANC})
@@ -188,6 +188,7 @@ class Agent:
             storage=self._storage_told(),
             problems=self._context.problems.standing(),
             peers=await self._activity(),
+            ingest=await self._ingest(),
         )
 
     def _storage_told(self) -> StorageTold | None:
@@ -202,6 +203,14 @@ class Agent:
             return await asyncio.wait_for(self._neighbour.activity(), QUESTION_SECONDS)
         except (TimeoutError, AgentError):
             return []
+
+    async def _ingest(self) -> IngestStatus | None:
+        if not isinstance(self._neighbour, IngestSource):
+            return None
+        try:
+            return await asyncio.wait_for(self._neighbour.ingest(), QUESTION_SECONDS)
+        except (TimeoutError, AgentError):
+            return None
 
     async def remove_probe_objects(self, run: str) -> int:
         """Remove what one conformance run stored.

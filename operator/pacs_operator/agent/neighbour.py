@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from pacs_operator.agent.x509tools import Served
-from pacs_operator.domain.agentconfig import PeerActivity
+from pacs_operator.domain.agentconfig import IngestStatus, PeerActivity
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import CaName
 
@@ -112,6 +112,20 @@ class Sealing(Protocol):
     @property
     def storage_test(self) -> StorageTest:
         """Return how its last test of itself ended, and when it last passed."""
+
+
+@runtime_checkable
+class IngestSource(Protocol):
+    """A neighbour that judges what it is sent."""
+
+    async def ingest(self) -> IngestStatus:
+        """Return what it turned away and what it holds in quarantine.
+
+        Raises
+        ------
+        NeighbourError
+            The neighbour did not answer, or not as agreed.
+        """
 
 
 @runtime_checkable

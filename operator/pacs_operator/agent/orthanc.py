@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from pacs_operator.agent.errors import AgentConfigError, NeighbourError
 from pacs_operator.agent.files import PRIVATE, read_if_there, write_atomic
 from pacs_operator.agent.neighbour import Changes, StorageTest
@@ -15,7 +17,7 @@ from pacs_operator.agent.orthanc_rest import REMOVAL_SECONDS, OrthancRest
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.agent.peek import peek_certificate
 from pacs_operator.agent.x509tools import Served, served_of
-from pacs_operator.domain.agentconfig import AgentConfig, PeerActivity
+from pacs_operator.domain.agentconfig import AgentConfig, IngestStatus, PeerActivity
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import PROBE_PATIENT_PREFIX
 
@@ -159,6 +161,18 @@ class OrthancNeighbour:
         by_title = counted.get("peers", {}) if isinstance(counted, dict) else {}
         peers = [] if self._peers is None else self._peers.peers
         return [_sum_up(peer.id, [by_title[title] for title in peer.ae_titles if title in by_title]) for peer in peers]
+
+    async def ingest(self) -> IngestStatus:
+        """Return what the archive plugin turned away, and what it holds in quarantine."""
+        told = await self._in_thread(lambda: self._rest.ask("GET", "/pacs/ingest"))
+        try:
+            return IngestStatus.model_validate(told)
+        except ValidationError as error:
+            raise NeighbourError(
+                "Orthanc's plugin tells of its ingest in another form",
+                action="use archive and tools images of one release",
+                reason="NeighbourRefused",
+            ) from error
 
     async def remove_probe_objects(self, run: str) -> int:
         """Remove the patients that one run made; each is looked at before it goes."""

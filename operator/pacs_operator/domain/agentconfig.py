@@ -141,6 +141,25 @@ class StorageTold(Told):
     verified: Time | None = None  # when an object was last written, read back, and not found in clear on the volume
 
 
+class QuarantineStatus(Told):
+    """Objects that came under a known SOP Instance UID with other content."""
+
+    held: Count
+    bytes: Count
+    unreadable: Count = 0  # of those held, whose own record cannot be read
+    oldest: Time | None = None
+    full: bool = False  # the last one that should have been kept was not
+    taken: Count = 0  # since Orthanc started, as the next one
+    not_taken: Count = 0
+
+
+class IngestStatus(Told):
+    """What Orthanc's plugin turned away on the way in, by reason, since Orthanc started; counts and times only."""
+
+    quarantine: QuarantineStatus
+    refused: Annotated[dict[Reason, Count], Field(max_length=32)] = {}
+
+
 class AgentStatus(Told):
     """Answer of ``GET /status`` on the control port."""
 
@@ -155,3 +174,4 @@ class AgentStatus(Told):
     # Subject (leaf/<name>, trust/<ca>, peers, neighbour) -> reason; standing ones only.
     problems: Annotated[dict[Subject, Reason], Field(max_length=64)] = {}
     peers: Annotated[list[PeerActivity], Field(max_length=256)] = []
+    ingest: IngestStatus | None = None  # Orthanc's agent alone

@@ -5,6 +5,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, model_validator
 
+from pacs_operator.domain import storable
 from pacs_operator.domain.containment import Containment
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint
@@ -12,6 +13,7 @@ from pacs_operator.domain.legacy import LegacyPorts, StaffedHours
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import PROBE_AE_TITLE
 from pacs_operator.domain.peer import Right, TlsTier
+from pacs_operator.domain.storable import check_transfer_syntaxes
 
 #: A new data key for new images each quarter, where the spec leaves it open.
 DATA_KEY_AGE_DAYS = 90
@@ -32,8 +34,18 @@ class Bootstrap(Model):
     lineage_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(None, alias="lineageID")
 
 
+Storable = Annotated[str, Field(pattern=r"^(Default|(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+)$", max_length=64)]
+
+
+class Accept(Model):
+    """What may be stored: UIDs, ``Default`` among them stands for the archive's own list, which holds when absent."""
+
+    sop_classes: Annotated[list[Storable], Field(min_length=1, max_length=256)] = [storable.DEFAULT]
+    transfer_syntaxes: Annotated[list[Storable], Field(min_length=1, max_length=64)] = [storable.DEFAULT]
+
+
 class Dicom(Model):
-    """How the archive is called in DICOM."""
+    """How the archive is called in DICOM, and what it stores."""
 
     ae_title: str
     aliases: Annotated[list[str], Field(max_length=10)] = []
@@ -44,6 +56,8 @@ class Dicom(Model):
     def called_titles(self) -> list[str]:
         """Return all titles by which devices may call it, its own first."""
         return [self.ae_title, *self.aliases]
+
+    accept: Accept = Accept()
 
 
 class PeerBounds(Model):
@@ -67,6 +81,19 @@ class Storage(Model):
 
     size_gi: Quantity
     storage_class_name: Annotated[str, Field(min_length=1, max_length=253)]
+
+
+class Quarantine(Model):
+    """Room for objects that came under a known SOP Instance UID with other content."""
+
+    max_objects: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+    max_gi: Annotated[int, Field(ge=1, le=10_000)] = 10
+
+
+class ImageStorage(Storage):
+    """The volume that holds the images, and beside them what may not be served."""
+
+    quarantine: Quarantine = Quarantine()
 
 
 class Database(Storage):
@@ -179,7 +206,7 @@ class ArchiveSpec(Model):
     vault: VaultRef | None = None
     dicom: Dicom
     peers: PeerBounds
-    storage: Storage
+    storage: ImageStorage
     database: Database
     encryption: Encryption
     gate: Gate
@@ -200,6 +227,7 @@ class ArchiveSpec(Model):
                 action="say when somebody is there to see a device without TLS closed out, for example "
                 "schedule 0 8-16 * * 1-5 and timeZone Europe/Zurich",
             )
+        check_transfer_syntaxes(self.dicom.accept.transfer_syntaxes, "spec.dicom.accept.transferSyntaxes")
         check_disjoint(self.peers.allowed_cidrs, "spec.peers.allowedCIDRs")
         if self.vault:
             check_disjoint(self.vault.cidrs, "spec.vault.cidrs")

@@ -23,6 +23,7 @@ class ConditionType(StrEnum):
     CONFORMANCE_PASSED = "ConformancePassed"
     LEGACY_PEERS = "LegacyPeers"  # only once an archive took a device without TLS
     CONTAINED = "Contained"  # only once an archive was contained
+    INGEST_CLEAN = "IngestClean"
     ORPHANED = "Orphaned"  # only while deleting: something is left in Vault that we could not remove in time
     DELETION_BLOCKED = "DeletionBlocked"  # only while deleting with policy Delete: what still keeps the data
 

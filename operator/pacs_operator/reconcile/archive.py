@@ -23,6 +23,7 @@ from pacs_operator.reconcile import (
     destruction,
     evidence,
     fences,
+    ingest,
     legacy,
     observe,
     peers,
@@ -35,6 +36,7 @@ from pacs_operator.reconcile import (
     zones,
 )
 from pacs_operator.reconcile.context import Memory, Outcome, Pass, Ports, Settings
+from pacs_operator.reconcile.ingest import IngestNumbers
 from pacs_operator.reconcile.peermetrics import PeerNumbers, numbers
 
 STEADY_SECONDS = 120.0  # how late a sealed Vault or a late renewal is noticed when no event tells
@@ -60,6 +62,7 @@ class ArchiveReconciler:
         self._memory: dict[str, Memory] = {}
         self._ends: dict[str, dict[str, float]] = {}  # archive -> component -> end of its first certificate to end
         self._peers: dict[str, PeerNumbers] = {}
+        self._ingest: dict[str, IngestNumbers] = {}
 
     def names(self) -> list[str]:
         """Return the names of all archives, for the periodic full pass."""
@@ -76,6 +79,10 @@ class ArchiveReconciler:
     def peer_numbers(self) -> dict[str, PeerNumbers]:
         """Return what the agents last told of each archive's peers."""
         return dict(self._peers)
+
+    def ingest_numbers(self) -> dict[str, IngestNumbers]:
+        """Return what the agents last told of each archive's ingest."""
+        return dict(self._ingest)
 
     def reconcile(self, name: str) -> Outcome:
         """Bring one archive a step closer to its spec.
@@ -124,12 +131,14 @@ class ArchiveReconciler:
         outcome = _work(run, held)
         self._ends[name] = agents.ends_by_component(run.status.certificates)
         self._peers[name] = numbers(run)
+        self._ingest[name] = ingest.numbers(run)
         return outcome
 
     def _gone(self, name: str, now: datetime) -> Outcome:
         self._memory.pop(name, None)
         self._ends.pop(name, None)
         self._peers.pop(name, None)
+        self._ingest.pop(name, None)
         claims = observe.read_claims(self._ports.kube, name)
         decisions = decide(None, [claim for _, claim in claims], set(), name)
         objects = {claim.key: live for live, claim in claims}

@@ -76,6 +76,7 @@ class Memory:
     ends_at: dict[str, datetime] = field(default_factory=dict)  # the same, of the peer's own status
     limits_told: dict[str, str] = field(default_factory=dict)  # by peer: in which hour its people were told of limits
     fences: list[Manifest] = field(default_factory=list)  # network policies of the last rendering that was applied
+    ingest_told: datetime | None = None  # when IngestClean's message last changed in status
     agents_asked: datetime | None = None
     agents: dict[str, tuple[Component, AgentStatus]] = field(default_factory=dict)  # by pod uid
     agent_errors: dict[str, PacsError] = field(default_factory=dict)

@@ -23,7 +23,7 @@ from pacs_operator.domain.status import (
 from pacs_operator.kube.events import Notice, post
 from pacs_operator.kube.inventory import ARCHIVE, SERVICE, STATEFUL_SET
 from pacs_operator.kube.port import Manifest, metadata
-from pacs_operator.reconcile import evidence, legacy
+from pacs_operator.reconcile import evidence, ingest, legacy
 from pacs_operator.reconcile.agents import activity, answers, certificates, reported, unconfirmed
 from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
@@ -45,6 +45,7 @@ _ANNOUNCED = (
     ConditionType.CONFORMANCE_PASSED,
     ConditionType.LEGACY_PEERS,
     ConditionType.CONTAINED,
+    ConditionType.INGEST_CLEAN,
     ConditionType.ORPHANED,
     ConditionType.DELETION_BLOCKED,
 )
@@ -98,6 +99,7 @@ def fill(run: Pass) -> None:
     evidence.conformance(run)
     evidence.isolation(run)
     legacy.report(run)
+    ingest.condition(run)
     _summary(run)
 
 

@@ -7,7 +7,7 @@ Facts behind the values were measured with Orthanc 1.13.0.
 from typing import Any
 from urllib.parse import urlencode
 
-from pacs_operator.domain import names
+from pacs_operator.domain import names, storable
 from pacs_operator.domain.agentconfig import IMAGES_DIR, TLS_DIR
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import Component, Port, service_dns
@@ -40,6 +40,7 @@ def render(desired: Desired) -> dict[str, Any]:
         "Name": desired.archive.name,
         "DatabaseServerIdentifier": desired.archive.name,  # stays when the pod's host name does not
         **_dicom(desired),
+        **_accepted(desired),
         **_dicom_tls(),
         **_rights(),
         **_http(),
@@ -74,6 +75,16 @@ def _dicom(desired: Desired) -> dict[str, Any]:
         "TranscodeDicomProtocol": True,  # for a peer that does not know the stored transfer syntax; files stay as sent
         "SynchronousCMove": True,
         "DeidentifyLogs": True,
+    }
+
+
+def _accepted(desired: Desired) -> dict[str, Any]:
+    """Return what is negotiated at an association; our plugin holds uploads against the same lists."""
+    accept = desired.archive.spec.dicom.accept
+    return {
+        "AcceptedSopClasses": storable.expand(accept.sop_classes, storable.SOP_CLASSES),
+        "AcceptedTransferSyntaxes": storable.expand(accept.transfer_syntaxes, storable.TRANSFER_SYNTAXES),
+        "UnknownSopClassAccepted": False,
     }
 
 
@@ -191,6 +202,7 @@ def _plugins(desired: Desired) -> dict[str, Any]:
             "ProbeAETitles": [names.PROBE_AE_TITLE, names.PROBE_STORE_ONLY_AE_TITLE],
             # Orthanc ends when its images lie otherwise; absent, they have to lie in clear.
             **({"StorageEncryption": encryption.mode} if encryption.on else {}),
+            "Quarantine": _quarantine(desired),
         },
         "PostgreSQL": {
             "EnableIndex": True,
@@ -202,6 +214,11 @@ def _plugins(desired: Desired) -> dict[str, Any]:
             "ConnectionRetryInterval": 5,
         },
     }
+
+
+def _quarantine(desired: Desired) -> dict[str, int]:
+    limits = desired.archive.spec.storage.quarantine
+    return {"MaxObjects": limits.max_objects, "MaxBytes": limits.max_gi * 2**30}
 
 
 def _connection_uri(desired: Desired) -> str:
