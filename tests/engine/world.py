@@ -9,14 +9,7 @@ from typing import Any, ClassVar
 from pacs_operator import render
 from pacs_operator.control import AgentUnreachableError
 from pacs_operator.domain import names
-from pacs_operator.domain.agentconfig import (
-    AgentStatus,
-    IngestStatus,
-    LeafStatus,
-    PeerActivity,
-    QuarantineStatus,
-    StorageTold,
-)
+from pacs_operator.domain.agentconfig import AgentStatus, IngestStatus, LeafStatus, PeerActivity, StorageTold
 from pacs_operator.domain.checks import Check
 from pacs_operator.domain.errors import PacsError, VaultError
 from pacs_operator.domain.facts import ClusterSettings, Desired, VaultSettings
@@ -185,7 +178,7 @@ class SimulatedAgents:
         self.activity: list[PeerActivity] = []
         self.storage: StorageTold | None = None  # what Orthanc's agent tells of the images at rest
         self.problems: dict[str, str] = {}  # what Orthanc's agent says is wrong
-        self.ingest: IngestStatus | None = IngestStatus(quarantine=QuarantineStatus(held=0, bytes=0))
+        self.ingest: IngestStatus | None = IngestStatus.model_validate({"quarantine": {"held": 0, "bytes": 0}})
 
     def status(self, address: str, server_name: str, credentials: ClientCredentials) -> AgentStatus:
         self.asked += 1
