@@ -84,6 +84,12 @@ def test_a_peer_inside_all_bounds_is_accepted():
         ({"certificate": {"dnsName": "*.imaging.example"}}, "InvalidIdentity", ["wildcard"]),
         ({"sourceCIDRs": ["0.0.0.0/0"]}, "UnboundedCIDR", ["every address"]),
         ({"rights": ["Delete"]}, "InvalidSpec", ["spec.rights[0]", "'Delete'"]),
+        ({"outbound": {"address": "10.0.0.1", "port": 104}}, "OutboundNotAllowed", ["10.0.0.1", "198.18.0.0/16"]),
+        ({"outbound": {"address": "ws1.example", "port": 104}}, "InvalidAddress", ["'ws1.example'", "not resolved"]),
+        ({"outbound": {"address": "127.0.0.1", "port": 104}}, "InvalidAddress", ["'127.0.0.1'", "no address of one"]),
+        ({"outbound": {"address": "198.18.1.1", "port": 0}}, "InvalidSpec", ["spec.outbound.port"]),
+        ({"outbound": {"address": "198.18.1.1"}}, "InvalidSpec", ["spec.outbound.port"]),
+        ({"moveDestinations": ["ws1"]}, "MoveNotAllowed", ["spec.moveDestinations", "add Move to spec.rights"]),
         ({"colour": "blue"}, "UnknownField", ["spec.colour", "unknown field"]),
     ],
 )

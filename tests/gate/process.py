@@ -116,6 +116,10 @@ class Gate:
     legacy_port: int = 0  # the first of two plaintext ports, where a test wants such
 
     @property
+    def outbound_port(self) -> int:
+        return int(self.layout.outbound_bind.rpartition(":")[2])
+
+    @property
     def tls(self) -> Path:
         return Path(self.layout.tls)
 
@@ -219,6 +223,8 @@ def write_tls(site: Site, folder: Path) -> None:
     site.peers.issue(*names, server=True).write(folder, "server-ec")
     site.peers.issue(*names, kind="RSA", server=True).write(folder, "server-rsa")
     site.internal.issue(names[0]).write(folder, "orthanc-client")
+    site.internal.issue(names[0], server=True).write(folder, "outbound-server")
+    site.peers.issue(*names).write(folder, "outbound-client")
     (folder / "ca-peers.pem").write_bytes(site.peers.root_pem())
     (folder / "ca-internal.pem").write_bytes(site.internal.root_pem())
     (folder / "crl-peers.pem").write_bytes(site.peers.crl_pem())
@@ -232,6 +238,7 @@ def layout_of(site: Site, folder: Path, port: int, **changes: Any) -> GateLayout
         orthanc_name=ORTHANC_NAME,
         max_associations=64,
         bind=f"127.0.0.1:{port}",
+        outbound_bind=f"127.0.0.1:{free_port()}",
         slots=16,
         tls=str(folder / "tls"),
         run=str(folder),

@@ -314,4 +314,4 @@ def test_live_peer_has_no_field_the_gate_ignores() -> None:
     """A field added to the contract must be looked at here: enforced at the gate, or known to be Orthanc's."""
     limits = {"max_associations", "associations_per_minute"}
     enforced = {"id", "dns_name", "ae_titles", "source_cidrs", "contained", "tls_exception_until", "legacy"} | limits
-    assert set(LivePeer.model_fields) == enforced | {"rights"}
+    assert set(LivePeer.model_fields) == enforced | {"outbound", "rights", "move_destinations"}

@@ -6,6 +6,7 @@
   object. Needs ``OverwriteInstances: IfChanged``: under it Orthanc itself answers success for identical content,
   from its index and without asking here; under ``Never`` it does so for any content.
 - Storage commitment: each object is read again from the disk. Needs ``MaximumStorageCacheSize: 0``.
+- C-MOVE: images are sent where the asking AE title may have them sent, nowhere else (`pacs_outbound`).
 - ``/pacs/quarantine``: what a person does with a quarantined object (`pacs_release`); ``GET /pacs/ingest``: counts.
 - ``GET /pacs/activity``: what each calling AE title stored and was refused (`pacs_activity`).
 
@@ -20,6 +21,7 @@ import time
 from collections import Counter
 
 import orthanc
+import pacs_outbound
 from pacs_accept import Accepted
 from pacs_activity import Activity
 from pacs_inflight import InFlight
@@ -159,6 +161,7 @@ def start() -> None:
     orthanc.RegisterOnStoredInstanceCallback(stored)
     orthanc.RegisterRestCallback("/pacs/activity", answer_activity)
     orthanc.RegisterOnChangeCallback(changed)
+    pacs_outbound.register(configuration, log)
 
 
 start()

@@ -8,6 +8,7 @@ from cryptography import x509
 from pacs_operator.agent.clock import Clock, SystemClock
 from pacs_operator.agent.errors import AgentConfigError, NeighbourError
 from pacs_operator.agent.gatelog import LogReader, Tally
+from pacs_operator.agent.gateroutes import Routes
 from pacs_operator.agent.gateslots import MAPS, Entries, Plan, Rights, live_slots, make_plan, wanted_rights
 from pacs_operator.agent.haproxy import BackendLoad, FileKind, HaproxySilentError, RuntimeSocket
 from pacs_operator.agent.neighbour import Changes
@@ -18,7 +19,7 @@ from pacs_operator.domain.agentconfig import AgentConfig, PeerActivity
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import CaName
 
-SERVED_LEAVES = ("server-ec", "server-rsa", "orthanc-client")
+SERVED_LEAVES = ("server-ec", "server-rsa", "orthanc-client", "outbound-server", "outbound-client")
 USED_ROOTS = (CaName.PEERS, CaName.INTERNAL)
 
 _END_SECONDS = 5.0
@@ -74,6 +75,7 @@ class GateNeighbour:
         self._surroundings = surroundings
         self._slots = config.gate_slots
         self._socket = RuntimeSocket(Path(config.haproxy_socket))
+        self._routes = Routes(self._socket, config.gate_slots)
         self._tally = Tally()
         self._log = LogReader(Path(config.haproxy_log_socket), self._tally, (clock or SystemClock()).now)
         self._writing = asyncio.Lock()
@@ -156,20 +158,28 @@ class GateNeighbour:
         """
         wanted = wanted_rights(peers)
         async with self._writing:
-            await self._note_earlier_sessions()
-            for _ in range(_ROUNDS):
-                plan = make_plan(live_slots(await self._read()), await self._busy_slots(), wanted, self._slots)
-                if not plan:
-                    break
-                await self._carry_out(plan)
-            await self._end_revoked()
-            await self._prove({name: rights for name, rights in wanted.items() if name not in plan.left_out})
-        if plan.left_out:
+            try:
+                left_out = await self._apply_inbound(wanted)
+            finally:  # neither way waits for the other
+                await self._routes.apply(peers)
+        if left_out:
             raise SlotsExhaustedError(
-                f"the gate has {self._slots} slots, {len(plan.left_out)} of {len(wanted)} peers find none",
+                f"the gate has {self._slots} slots, {len(left_out)} of {len(wanted)} peers find none",
                 action="bind fewer peers to this archive, or give several AE titles to one certificate",
             )
         return peers.revision
+
+    async def _apply_inbound(self, wanted: dict[str, Rights]) -> frozenset[str]:
+        """Return the certificate names for which there was no slot."""
+        await self._note_earlier_sessions()
+        for _ in range(_ROUNDS):
+            plan = make_plan(live_slots(await self._read()), await self._busy_slots(), wanted, self._slots)
+            if not plan:
+                break
+            await self._carry_out(plan)
+        await self._end_revoked()
+        await self._prove({name: rights for name, rights in wanted.items() if name not in plan.left_out})
+        return plan.left_out
 
     async def _prove(self, wanted: dict[str, Rights]) -> None:
         held = {slot: state.rights() for slot, state in live_slots(await self._read()).items()}

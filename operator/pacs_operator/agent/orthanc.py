@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pacs_operator.agent.errors import AgentConfigError, NeighbourError
 from pacs_operator.agent.files import PRIVATE, read_if_there, write_atomic
 from pacs_operator.agent.neighbour import Changes, StorageTest
-from pacs_operator.agent.orthanc_entries import Entry, entries_of, same
+from pacs_operator.agent.orthanc_entries import Entry, Exit, destinations_of, entries_of, same
 from pacs_operator.agent.orthanc_rest import REMOVAL_SECONDS, OrthancRest
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.agent.peek import peek_certificate
@@ -39,6 +39,7 @@ class OrthancNeighbour:
         if config.orthanc_url is None:
             raise AgentConfigError("agent.json: orthancUrl is missing", action="write http://127.0.0.1:8042")
         self._rest = OrthancRest(config.orthanc_url)
+        self._exit = _exit(config)
         self._surroundings = surroundings
         self._server_leaf = next((leaf for leaf in config.leaves if leaf.name == SERVER_LEAF), None)
         self._base = surroundings.config / "orthanc.json"
@@ -67,7 +68,8 @@ class OrthancNeighbour:
                 action="mount the rendered orthanc.json there; modalities come from peers.json alone",
                 reason="OrthancConfigInvalid",
             ) from error
-        base["DicomModalities"] = entries_of(peers)
+        base["DicomModalities"] = entries_of(peers, self._exit)
+        base["PacsArchive"] = {**base.get("PacsArchive", {}), "MoveDestinations": destinations_of(peers)}
         document = json.dumps(base, indent=1, sort_keys=True).encode()
         try:
             self._assembled.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,11 +91,29 @@ class OrthancNeighbour:
         The file is written first: Orthanc may restart at any moment, and must then not come up with revoked peers.
         """
         await self._in_thread(lambda: self._assemble(peers))
-        await self._in_thread(lambda: self._apply_live(entries_of(peers)))
+        await self._in_thread(lambda: self._apply_live(peers))
         self._peers = peers
         return peers.revision
 
-    def _apply_live(self, wanted: dict[str, Entry]) -> None:
+    def _apply_live(self, peers: LivePeers) -> None:
+        try:
+            self._apply_destinations(peers)
+        finally:  # rights are taken away whatever the plugin says
+            self._apply_entries(entries_of(peers, self._exit))
+
+    def _apply_destinations(self, peers: LivePeers) -> None:
+        wanted = destinations_of(peers)
+        live = self._rest.destinations()
+        if live is None and not any(peer.outbound for peer in peers.peers):
+            return  # an Orthanc without the plugin reaches nobody by these entries
+        if live != wanted and self._rest.put_destinations(wanted) != wanted:
+            raise NeighbourError(
+                "Orthanc's plugin shows destinations other than those it was given",
+                action="compare the archive's image with the release; the agent tries again",
+                reason="ReadBackDiffers",
+            )
+
+    def _apply_entries(self, wanted: dict[str, Entry]) -> None:
         live = self._rest.modalities()
         for name in live.keys() - wanted.keys():  # revoking comes before granting
             self._rest.delete_modality(name)
@@ -199,6 +219,12 @@ class OrthancNeighbour:
     async def close(self) -> None:
         """Let go of the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _exit(config: AgentConfig) -> Exit | None:
+    if config.outbound_host is None or config.outbound_port is None:
+        return None
+    return Exit(config.outbound_host, config.outbound_port)
 
 
 def _sum_up(peer_id: str, counts: list[dict[str, Any]]) -> PeerActivity:

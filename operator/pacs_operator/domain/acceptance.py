@@ -13,7 +13,7 @@ from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import covered
 from pacs_operator.domain.leaves import is_reserved_dns_name
 from pacs_operator.domain.legacy import MAX_AHEAD, Legacy
-from pacs_operator.domain.peer import Peer
+from pacs_operator.domain.peer import Peer, Right
 from pacs_operator.domain.staffed import closing_time
 
 #: The gate has 256 pre-allocated slots; two belong to the archive's own probes.
@@ -140,6 +140,7 @@ def _check_bounds(archive: Archive, peer: Peer, consenting: set[str]) -> None:
             action="take the exception away, or have the tier added to spec.peers.tlsExceptions of the archive",
             reason="TlsExceptionNotAllowed",
         )
+    _check_outbound(archive, peer)
     for title in archive.spec.dicom.called_titles:
         if title in peer.spec.ae_titles:
             raise InvalidSpecError(
@@ -191,6 +192,24 @@ def _check_legacy(archive: Archive, legacy: Legacy, now: datetime | None) -> Non
             f"spec.legacy.expires: {legacy.expires} has passed, and the port was closed at {closes:%Y-%m-%dT%H:%M:%SZ}",
             action="give the device a certificate; else extend with a later expires and a new reason",
             reason="LegacyExpired",
+        )
+
+
+def _check_outbound(archive: Archive, peer: Peer) -> None:
+    outbound, allowed = peer.spec.outbound, archive.spec.peers.allowed_cidrs
+    if outbound is None:
+        if Right.STORAGE_COMMITMENT in peer.spec.rights:
+            raise InvalidSpecError(
+                "spec.outbound: absent, but the right StorageCommitment needs it: the report comes on a new connection",
+                action="say in spec.outbound where the device listens for it, or drop the right",
+                reason="OutboundMissing",
+            )
+        return
+    if not covered(outbound.address, allowed):
+        raise InvalidSpecError(
+            f"spec.outbound.address: {outbound.address} lies outside the archive's allowedCIDRs ({', '.join(allowed)})",
+            action="name the device's address, or have spec.peers.allowedCIDRs of the archive widened",
+            reason="OutboundNotAllowed",
         )
 
 

@@ -90,6 +90,8 @@ class AgentConfig(Model):
     ae_title: str
     orthanc_url: str | None = None  # orthanc: loopback REST
     storage: StorageKeyring | None = None  # orthanc: images are encrypted; None: they are not
+    outbound_host: str | None = None  # orthanc: the gate's outbound side, the only place it may send to
+    outbound_port: int | None = None
     haproxy_socket: str | None = None  # gate: runtime API socket
     haproxy_log_socket: str | None = None  # gate: datagram socket the agent reads association records from
     gate_slots: int = 256  # gate: number of peer backends in haproxy.cfg

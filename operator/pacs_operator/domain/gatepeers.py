@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from pacs_operator.domain.agentconfig import Time
 from pacs_operator.domain.model import Model
+from pacs_operator.domain.outbound import Outbound
 from pacs_operator.domain.peer import Right
 
 PEERS_FILE = "peers.json"
@@ -62,6 +63,10 @@ class LivePeer(Model):
 
     associations_per_minute: int | None = None  # none: not limited; absent in the file, for agents that do not know it
     tls_exception_until: int | None = None  # end of its leave to use older TLS, seconds since the epoch; none: no leave
+    outbound: Outbound | None = None  # where the gate reaches it; absent: nothing is ever sent to it
+    # AE titles that its C-MOVE may name; None and not an empty list where there are none, since an agent of an
+    # earlier release refuses fields that it does not know.
+    move_destinations: Annotated[list[str], Field(max_length=512)] | None = None
 
 
 class LivePeers(Model):

@@ -71,6 +71,7 @@ class Port:
 
     DICOM_TLS = 2762  # IANA dicom-tls, PS3.15
     ORTHANC_DICOM = 4242
+    GATE_OUTBOUND = 4243  # Orthanc alone, over mutual TLS
     ORTHANC_HTTP = 8042  # loopback only
     POSTGRES = 5432
     AGENT_HEALTH = 8080  # plain, for the kubelet: two booleans and nothing else
@@ -86,6 +87,14 @@ def namespace_of(archive: str, zone: Zone) -> str:
 def service_dns(component: Component, archive: str) -> str:
     """Return the cluster-internal DNS name of a component's Service (``<svc>.<ns>.svc``)."""
     return f"{component.value}.{namespace_of(archive, ZONE_OF[component])}.svc"
+
+
+OUTBOUND_SERVICE = "gate-outbound"
+
+
+def outbound_dns(archive: str) -> str:
+    """Return the cluster-internal DNS name by which Orthanc reaches the gate's outbound side."""
+    return f"{OUTBOUND_SERVICE}.{namespace_of(archive, Zone.EDGE)}.svc"
 
 
 class CaName(StrEnum):

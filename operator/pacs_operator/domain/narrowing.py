@@ -58,6 +58,9 @@ def narrowed(live: LivePeer, wanted: LivePeer) -> LivePeer | None:
         legacy=_earlier(live.legacy, wanted.legacy),
         associations_per_minute=_lower(live.associations_per_minute, wanted.associations_per_minute),
         tls_exception_until=_both(live.tls_exception_until, wanted.tls_exception_until),
+        # Another address is another place: nothing is sent to either.
+        outbound=wanted.outbound if wanted.outbound == live.outbound else None,
+        move_destinations=[t for t in wanted.move_destinations or () if t in (live.move_destinations or ())] or None,
     )
 
 

@@ -11,6 +11,7 @@ from pacs_operator.domain.identifiers import check_ae_title, check_disjoint, che
 from pacs_operator.domain.legacy import Legacy, check_sources
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import PROBE_AE_TITLE
+from pacs_operator.domain.outbound import Outbound, check_destination, check_peer_reference
 
 
 class Right(StrEnum):
@@ -83,6 +84,8 @@ class PeerSpec(Model):
     expect_traffic: ExpectTraffic | None = None
     tls: PeerTls | None = None
     legacy: Legacy | None = None
+    outbound: Outbound | None = None
+    move_destinations: Annotated[list[str], Field(max_length=32)] = []
 
     @model_validator(mode="after")
     def _rules_across_fields(self) -> Self:
@@ -104,7 +107,20 @@ class PeerSpec(Model):
                 action="name the day on which the device is updated or replaced, for example 2027-03-31T00:00:00Z",
             )
         self._check_identity()
+        if self.outbound:
+            check_destination(self.outbound.address, "spec.outbound.address")
+        self._check_move_destinations()
         return self
+
+    def _check_move_destinations(self) -> None:
+        if self.move_destinations and Right.MOVE not in self.rights:
+            raise InvalidSpecError(
+                "spec.moveDestinations: only a peer with the right Move has destinations",
+                action="add Move to spec.rights, or remove spec.moveDestinations",
+                reason="MoveNotAllowed",
+            )
+        for name in self.move_destinations:
+            check_peer_reference(name, "spec.moveDestinations")
 
     def _check_identity(self) -> None:
         if (self.certificate is None) is (self.legacy is None):
@@ -118,6 +134,11 @@ class PeerSpec(Model):
             raise InvalidSpecError(
                 "spec.tls: nothing to except where spec.legacy says that the device has no TLS",
                 action="take spec.tls away; or spec.legacy, if the device speaks older TLS",
+            )
+        if self.outbound is not None:
+            raise InvalidSpecError(
+                "spec.outbound: a device without TLS is sent nothing",
+                action="take spec.outbound away; or spec.legacy, if the device speaks TLS",
             )
         check_sources(self.source_cidrs)
         if len(self.ae_titles) != 1:

@@ -161,9 +161,10 @@ class ArchiveStatus(Model):
 
 
 class PeerConditionType(StrEnum):
-    """What a peer's conditions are about; all but the first are alarms, there only while it is accepted."""
+    """What a peer's conditions are about; all but the first are there only while it is accepted."""
 
     ACCEPTED = "Accepted"
+    MOVE_DESTINATIONS = "MoveDestinationsResolved"  # only with spec.moveDestinations
     CERTIFICATE_ENDING = "CertificateEnding"
     SILENT = "Silent"  # only with spec.expectTraffic
     TLS_EXCEPTION = "TlsException"  # only with spec.tls.exception

@@ -1,5 +1,6 @@
 """Peers: who is accepted, what gate and Orthanc are told, which Vault roles exist, what each peer's status says."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -7,6 +8,7 @@ from pacs_operator.domain import names
 from pacs_operator.domain.acceptance import Claim, Decision, accepted_peers, decide
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.containment import Containment, contain
+from pacs_operator.domain.destinations import Resolved, by_key, destinations
 from pacs_operator.domain.errors import ConflictError, NotFoundError
 from pacs_operator.domain.gatepeers import LegacyDoor, LivePeer, LivePeers
 from pacs_operator.domain.legacy import Legacy, StaffedHours
@@ -67,16 +69,20 @@ def live_peers(
     hours: StaffedHours | None = None,
 ) -> LivePeers:
     """Return what gate and Orthanc apply: the archive's own probes and the accepted peers."""
-    return as_list(contain([*probe_peers(archive), *(live_peer(peer, hours) for peer in accepted)], containment))
+    known = by_key(accepted)
+    everybody = [*probe_peers(archive), *(live_peer(peer, known, hours) for peer in accepted)]
+    return as_list(contain(everybody, containment))
 
 
-def live_peer(peer: Peer, hours: StaffedHours | None = None) -> LivePeer:
+def live_peer(peer: Peer, accepted: Mapping[str, Peer], hours: StaffedHours | None = None) -> LivePeer:
     """Return what gate and Orthanc are told of one accepted peer.
 
     Parameters
     ----------
     peer
         The peer.
+    accepted
+        All accepted peers of the archive, by key.
     hours
         The archive's staffed hours, at which its exception would close; None: not known, so the list's own time stays.
     """
@@ -90,6 +96,8 @@ def live_peer(peer: Peer, hours: StaffedHours | None = None) -> LivePeer:
         max_associations=peer.spec.limits.max_associations,
         associations_per_minute=peer.spec.limits.associations_per_minute,
         tls_exception_until=int(peer.spec.tls.exception.expires.timestamp()) if peer.spec.tls else None,
+        outbound=peer.spec.outbound,
+        move_destinations=list(destinations(peer, accepted).titles) or None,
     )
 
 
@@ -129,9 +137,10 @@ def tell(run: Pass, revision: str, components: tuple[Component, ...]) -> None:
 
 def write_statuses(kube: KubePort, decisions: list[Decision], objects: dict[str, Manifest], run: "StatusFacts") -> None:
     """Write each peer's status where it differs."""
+    known = by_key(accepted_peers(decisions))
     for decision in decisions:
         live = objects[decision.claim.key]
-        status = _status(decision, live, run).document()
+        status = _status(decision, live, run, known).document()
         if (live.get("status") or {}) == status:
             continue
         data = metadata(live)
@@ -172,22 +181,26 @@ class StatusFacts:
         self.lineage, self.now, self.watched, self.hours = lineage, now, watched or {}, hours
 
 
-def _status(decision: Decision, live: Manifest, facts: StatusFacts) -> PeerStatus:
+def _status(decision: Decision, live: Manifest, facts: StatusFacts, known: Mapping[str, Peer]) -> PeerStatus:
     claim = decision.claim
-    accepted = PeerFinding(
-        type=PeerConditionType.ACCEPTED,
-        status="True" if decision.accepted else "False",
-        reason=decision.reason,
-        message=decision.message,
-    )
+    findings = [
+        PeerFinding(
+            type=PeerConditionType.ACCEPTED,
+            status="True" if decision.accepted else "False",
+            reason=decision.reason,
+            message=decision.message,
+        )
+    ]
     peer = claim.peer if decision.accepted else None
     watched = facts.watched.get(claim.key) if peer else None
     role = None
     if peer and peer.spec.certificate and facts.lineage:
         role = f"{pki_mount(facts.lineage, CaName.PEERS)}/sign/{peer_role(peer.namespace, peer.name)}"
+    if peer and peer.spec.move_destinations:
+        findings.append(_destinations(destinations(peer, known)))
     return PeerStatus(
         observed_generation=claim.generation,
-        conditions=_conditions([accepted, *(watched.findings if watched else ())], claim, status_of(live), facts.now),
+        conditions=_conditions([*findings, *(watched.findings if watched else ())], claim, status_of(live), facts.now),
         bound_identity=peer.spec.identity if peer else None,
         vault_role=role,
         legacy=record(claim, status_of(live), facts.hours),
@@ -219,3 +232,20 @@ def _conditions(
             )
         )
     return conditions
+
+
+def _destinations(found: Resolved) -> PeerFinding:
+    if found.unusable:
+        text = f"spec.moveDestinations: {'; '.join(found.unusable)}"
+        return PeerFinding(
+            type=PeerConditionType.MOVE_DESTINATIONS,
+            status="False",
+            reason="DestinationUnusable",
+            message=f"{text} (correct the names, or say in those peers' spec.outbound where they listen)",
+        )
+    return PeerFinding(
+        type=PeerConditionType.MOVE_DESTINATIONS,
+        status="True",
+        reason="Resolved",
+        message=f"C-MOVE may name {', '.join(found.titles)}",
+    )

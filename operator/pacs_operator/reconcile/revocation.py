@@ -17,6 +17,7 @@ from pacs_operator.domain.acceptance import accepted_peers
 from pacs_operator.domain.archive import Archive, ArchiveSpec, Dicom, LabelSelector, PeerBounds
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.containment import contain
+from pacs_operator.domain.destinations import by_key
 from pacs_operator.domain.errors import InvalidSpecError, NotFoundError, PacsError
 from pacs_operator.domain.gatepeers import PEERS_FILE, LivePeer, LivePeers
 from pacs_operator.domain.legacy import LegacyPorts
@@ -95,7 +96,8 @@ def survey(run: Pass) -> Cut:
     cut.consent_unknown = consenting is not None
     peers.judge(run, archive, consenting)
     hours = archive.spec.dicom.staffed_hours
-    accepted = [*probe_peers(run.name), *(peers.live_peer(peer, hours) for peer in accepted_peers(run.decisions))]
+    known = by_key(accepted_peers(run.decisions))
+    accepted = [*probe_peers(run.name), *(peers.live_peer(peer, known, hours) for peer in known.values())]
     wanted = {peer.id: peer for peer in contain(accepted, containment.wanted(run.live.get("spec")))}
     for component, (live, before, _) in cut.lists.items():
         after = _narrow(before, wanted)

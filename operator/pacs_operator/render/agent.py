@@ -14,6 +14,7 @@ from pacs_operator.domain.names import (
     component_role,
     data_key,
     namespace_of,
+    outbound_dns,
     service_dns,
 )
 from pacs_operator.render import pods, sizes
@@ -44,7 +45,12 @@ def config(desired: Desired, component: Component) -> AgentConfig:
         case Component.GATE:
             specific = {"haproxy_socket": HAPROXY_SOCKET, "haproxy_log_socket": HAPROXY_LOG_SOCKET}
         case Component.ORTHANC:
-            specific = {"orthanc_url": f"http://127.0.0.1:{Port.ORTHANC_HTTP}", "storage": _storage(desired)}
+            specific = {
+                "orthanc_url": f"http://127.0.0.1:{Port.ORTHANC_HTTP}",
+                "outbound_host": outbound_dns(archive),
+                "outbound_port": Port.GATE_OUTBOUND,
+                "storage": _storage(desired),
+            }
         case Component.POSTGRES:
             specific = {"postgres_socket_dir": RUN_DIR}
         case Component.CONFORMANCE:

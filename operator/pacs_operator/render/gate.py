@@ -75,8 +75,8 @@ class GateLayout:
         DNS name that Orthanc's certificate must carry.
     max_associations
         Of all peers together, in one gate process.
-    bind
-        HAProxy's listening address.
+    bind, outbound_bind
+        HAProxy's listening addresses, for peers and for Orthanc.
     legacy_bind
         Addresses without TLS, for devices that have none; each port is closed until a peer is given it.
     nameservers
@@ -89,6 +89,7 @@ class GateLayout:
     orthanc_name: str
     max_associations: int
     bind: str
+    outbound_bind: str
     legacy_bind: str | None = None
     aliases: tuple[str, ...] = ()
     tiers: tuple[TlsTier, ...] = ()
@@ -137,6 +138,7 @@ def gate_config(desired: Desired) -> dict[str, str]:
             max_associations=archive.spec.gate.max_associations,
             bind=_bind(archive.spec.peers.allowed_cidrs, str(Port.DICOM_TLS)),
             legacy_bind=_legacy_bind(archive.spec),
+            outbound_bind=_bind(archive.spec.peers.allowed_cidrs, str(Port.GATE_OUTBOUND)),
             threads=_threads(archive.spec.scheduling.gate.cpu_milli),
         )
     )

@@ -74,6 +74,10 @@ def _dicom(desired: Desired) -> dict[str, Any]:
         "StorageAccessOnFind": "Answers",
         "TranscodeDicomProtocol": True,  # for a peer that does not know the stored transfer syntax; files stay as sent
         "SynchronousCMove": True,
+        # What is sent is a job each, and a device that hangs holds its own: others go on beside it. The plugin looks
+        # at jobs that are over, so enough of them have to be remembered.
+        "ConcurrentJobs": 16,
+        "JobsHistorySize": 1000,
         "DeidentifyLogs": True,
     }
 

@@ -1,9 +1,20 @@
 """Network policies, from the connection table alone: default-deny both ways, then one pair for each component."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from pacs_operator.domain.connections import CONNECTIONS, DNS, LEGACY, OPERATOR, PEERS, VAULT, Connection, End, Outside
+from pacs_operator.domain.connections import (
+    CONNECTIONS,
+    DESTINATIONS,
+    DNS,
+    LEGACY,
+    OPERATOR,
+    PEERS,
+    VAULT,
+    Connection,
+    End,
+    Outside,
+)
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import ANNOTATION_REASON, ZONE_OF, Component, Zone, namespace_of
 from pacs_operator.render.manifests import Manifest, namespaced, selector
@@ -62,9 +73,9 @@ def _policy(desired: Desired, component: Component, direction: str) -> Manifest:
         if row.source == LEGACY:
             rules += _doors(desired)
             continue
-        peers = _peers(desired, row.source if inward else row.target)
-        if peers:  # a rule without peers would let everybody through
-            rules.append({"from" if inward else "to": peers, "ports": _ports(desired, row)})
+        for peers, ports in _ends(desired, row, row.source if inward else row.target):
+            if peers:  # a rule without peers would let everybody through
+                rules.append({"from" if inward else "to": peers, "ports": ports})
     spec: Manifest = {"podSelector": {"matchLabels": selector(desired, component)}, "policyTypes": [direction]}
     if rules:
         spec["ingress" if inward else "egress"] = rules
@@ -85,6 +96,17 @@ def _explained(row: Connection) -> str:
 
 def _name(end: End) -> str:
     return end.name if isinstance(end, Outside) else end.value
+
+
+def _ends(desired: Desired, row: Connection, end: End) -> Iterator[tuple[list[Manifest], list[Manifest]]]:
+    """Yield the far end of a connection and its ports; devices listen each at a port of its own."""
+    if end != DESTINATIONS:
+        yield _peers(desired, end), _ports(desired, row)
+        return
+    listening = [peer.outbound for peer in desired.peers.peers if peer.outbound]
+    for port in sorted({outbound.port for outbound in listening}):
+        addresses = (outbound.address for outbound in listening if outbound.port == port)
+        yield _blocks(addresses), [{"protocol": protocol, "port": port} for protocol in row.protocols]
 
 
 def _ports(desired: Desired, row: Connection) -> list[Manifest]:
