@@ -132,6 +132,13 @@ def test_ae_title_of_a_peer(crds: CustomObjectsApi, peer: dict, title: str) -> N
             {"mode": "None", "reason": "0123456789", "dataKeyMaxAgeDays": 9},
             ["spec.encryption.dataKeyMaxAgeDays", "leave it out"],
         ),
+        ("spec.encryption", {"mode": "Transit", "index": {"mode": "None"}}, ["index.reason", "say why the index"]),
+        (
+            "spec.encryption",
+            {"mode": "Transit", "index": {"mode": "StorageClass", "reason": "0123456789"}},
+            ["index.reason", "leave it out"],
+        ),
+        ("spec.encryption", {"mode": "Transit", "index": {"mode": "Transit"}}, ["encryption.index.mode", "Transit"]),
         ("spec.encryption", {"mode": "Transit", "dataKeyMaxAgeDays": 0}, ["dataKeyMaxAgeDays", "greater than"]),
         ("spec.encryption", {"mode": "Transit", "dataKeyMaxAgeDays": 3651}, ["dataKeyMaxAgeDays", "less than"]),
         ("spec.deletionPolicy", "Delete", ["spec.deletion.confirmName", "'radiology'", "or use deletionPolicy Retain"]),

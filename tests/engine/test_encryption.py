@@ -51,7 +51,19 @@ def test_verified_with_the_time_once_the_agent_tells(world: World) -> None:
         "dataKeys": 1,
         "verified": "2026-11-20T08:00:00Z",
     }
-    assert status["effective"]["encryption"] == "Transit: a new data key every 90 days"
+    assert status["effective"]["encryption"] == "Transit: a new data key every 90 days; index: nothing declared"
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [
+        ({"mode": "StorageClass"}, "index: by StorageClass hostpath, as declared"),
+        ({"mode": "None", "reason": "one more year on old disks"}, "index: not encrypted: one more year on old disks"),
+    ],
+)
+def test_what_is_declared_of_the_index_is_shown_as_declared(world: World, index: dict[str, str], said: str) -> None:
+    status = archive(world, mode="Transit", index=index)
+    assert status["effective"]["encryption"].endswith(said)
 
 
 def test_without_a_test_nothing_is_verified_and_nothing_ready(world: World) -> None:

@@ -80,6 +80,8 @@ ELSEWHERE = {
     "deletion.confirmName": "decides about a deletion: test_destruction",
     "deletion.graceHours": "decides about a deletion: test_destruction",
     "database.mode": "one value so far",
+    "encryption.index.mode": "is shown in status.effective.encryption",
+    "encryption.index.reason": "is shown in status.effective.encryption",
     "encryption.reason": "is shown in status.effective.encryption",
     "deletionPolicy": "decides about a deletion: test_destruction",
 }

@@ -102,11 +102,19 @@ class Database(Storage):
     mode: Literal["Managed"]
 
 
+class IndexEncryption(Model):
+    """What the platform team says of the index at rest: its word, which nothing here proves."""
+
+    mode: Literal["StorageClass", "None"]
+    reason: Annotated[str, Field(min_length=10, max_length=256)] | None = None
+
+
 class Encryption(Model):
     """Encryption of the images at rest; ``None`` needs a reason, which is shown in the status."""
 
     mode: Literal["Transit", "None"]
     reason: Annotated[str, Field(min_length=10, max_length=256)] | None = None
+    index: IndexEncryption | None = None
     data_key_max_age_days: Annotated[int, Field(ge=1, le=3650)] | None = None
 
     @property
@@ -241,6 +249,13 @@ class ArchiveSpec(Model):
                 f"spec.encryption.reason: {'given' if self.encryption.on else 'missing'} "
                 f"while mode is {self.encryption.mode}",
                 action="say with mode None why images are not encrypted; leave it out with mode Transit",
+            )
+        index = self.encryption.index
+        if index is not None and (index.mode == "StorageClass") is (index.reason is not None):
+            raise InvalidSpecError(
+                f"spec.encryption.index.reason: {'missing' if index.mode == 'None' else 'given'} "
+                f"while mode is {index.mode}",
+                action="say with mode None why the index is not encrypted; leave it out with mode StorageClass",
             )
         if self.encryption.data_key_max_age_days and not self.encryption.on:
             raise InvalidSpecError(

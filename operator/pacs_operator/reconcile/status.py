@@ -6,7 +6,7 @@ from typing import Literal
 
 from pacs_operator.domain.acceptance import Decision
 from pacs_operator.domain.agentconfig import PeerActivity
-from pacs_operator.domain.archive import Encryption
+from pacs_operator.domain.archive import ArchiveSpec
 from pacs_operator.domain.conditions import ConditionType, merge
 from pacs_operator.domain.names import Component, Port, Zone, namespace_of, service_dns
 from pacs_operator.domain.status import (
@@ -131,14 +131,21 @@ def _effective(run: Pass) -> Effective | None:
         gate_max_associations=spec.gate.max_associations,
         conformance_schedule=spec.conformance.schedule,
         conformance_time_zone=spec.conformance.time_zone,
-        encryption=_encryption(spec.encryption),
+        encryption=_encryption(spec),
     )
 
 
-def _encryption(wanted: Encryption) -> str:
-    if wanted.on:
-        return f"{wanted.mode}: a new data key every {wanted.key_age_days} days"
-    return f"{wanted.mode}: {wanted.reason}"
+def _encryption(spec: ArchiveSpec) -> str:
+    """Return how images and index lie at rest; of the index, only what somebody said."""
+    wanted, index = spec.encryption, spec.encryption.index
+    images = f"a new data key every {wanted.key_age_days} days" if wanted.on else wanted.reason
+    if index is None:
+        said = "nothing declared"
+    elif index.mode == "StorageClass":
+        said = f"by StorageClass {spec.database.storage_class_name}, as declared"
+    else:
+        said = f"not encrypted: {index.reason}"
+    return f"{wanted.mode}: {images}; index: {said}"
 
 
 def summarise(run: Pass) -> PeersStatus:
