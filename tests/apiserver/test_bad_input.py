@@ -326,6 +326,7 @@ def test_a_device_without_tls_has_an_exception_with_an_end(crds: CustomObjectsAp
         ],
         "spec.legacy.port": [good | {"legacy": exception | {"port": port}} for port in (104, 65536)],
         "spec.legacy.reason": [good | {"legacy": exception | {"reason": "old"}}],
+        "a device without TLS is sent nothing": [good | {"outbound": {"address": "198.18.10.21", "port": 104}}],
     }
     for words, cases in wrong.items():
         for case in cases:

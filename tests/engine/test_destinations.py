@@ -5,6 +5,9 @@ from typing import Any
 import pytest
 
 from pacs_operator.domain.acceptance import decide
+from pacs_operator.domain.errors import InvalidSpecError
+from pacs_operator.domain.peer import PeerSpec
+from pacs_operator.domain.validation import parse
 from tests.engine.test_acceptance import CONSENTING, archive, claim
 from tests.engine.world import ARCHIVE, World, archive_manifest, peer_manifest
 
@@ -122,3 +125,12 @@ def test_commitment_needs_a_place_for_its_report():
     given = claim("mr1", rights=["Store", "StorageCommitment"], outbound=listening())
     (accepted,) = decide(wide, [given], CONSENTING, "radiology")
     assert accepted.accepted
+
+
+def test_a_device_without_tls_is_sent_nothing():
+    exception = {"port": 11112, "reason": "no TLS on this device", "expires": "2027-03-31T18:00:00Z"}
+    spec = {"archiveRef": {"name": "radiology"}, "aeTitles": ["US1"], "sourceCIDRs": ["198.18.10.11/32"],
+            "rights": ["Store"], "legacy": exception}  # fmt: skip
+    assert parse(PeerSpec, spec, "spec").legacy is not None
+    with pytest.raises(InvalidSpecError, match="a device without TLS is sent nothing"):
+        parse(PeerSpec, {**spec, "outbound": listening()}, "spec")
