@@ -59,4 +59,16 @@ std::uint64_t Descriptor::size() const {
   return static_cast<std::uint64_t>(found.st_size);
 }
 
+void sync_folder(const std::filesystem::path& folder) { Descriptor(folder, O_RDONLY | O_DIRECTORY).sync(); }
+
+void unlink_quietly(const std::filesystem::path& path) { ::unlink(path.c_str()); }
+
+void give_name(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (::link(from.c_str(), to.c_str()) != 0) fail(errno, "link");
+}
+
+void move_name(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) fail(errno, "rename");
+}
+
 }  // namespace pacs

@@ -24,4 +24,9 @@ class Descriptor {
 
 [[noreturn]] void fail(int error, const char* what);  // throws Missing, Full or Failed
 
+void sync_folder(const std::filesystem::path& folder);
+void unlink_quietly(const std::filesystem::path& path);
+void give_name(const std::filesystem::path& from, const std::filesystem::path& to);  // never over another file
+void move_name(const std::filesystem::path& from, const std::filesystem::path& to);
+
 }  // namespace pacs
