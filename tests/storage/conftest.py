@@ -30,11 +30,19 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the tool as in the image, where a library can be loaded before it (sanitizers want to be the first)."""
+    program = tmp_path_factory.mktemp("plain") / "pacs-storage"
+    subprocess.run(["make", "-s", "-C", str(SOURCE), f"OUT={program.parent}", str(program)], check=True)
+    return program
+
+
+@pytest.fixture(scope="session")
 def fault(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build what makes an unchanged program end or fail at its n-th change of a volume."""
     library = tmp_path_factory.mktemp("fault") / "fault.so"
-    command = ["gcc", "-Wall", "-Werror", "-O1", "-shared", "-fPIC", "-o", str(library), str(Path(__file__).with_name("fault.c"))]
-    subprocess.run([*command, "-ldl"], check=True)
+    flags = ["-Wall", "-Werror", "-O1", "-shared", "-fPIC"]
+    subprocess.run(["gcc", *flags, "-o", str(library), str(Path(__file__).with_name("fault.c")), "-ldl"], check=True)
     library.chmod(0o755)
     return library
 
