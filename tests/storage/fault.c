@@ -69,6 +69,11 @@ int rename(const char *from, const char *to) {
   return REAL(int (*)(const char *, const char *), "rename")(from, to);
 }
 
+int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned int flags) {
+  CHECK(ours(to))
+  return REAL(int (*)(int, const char *, int, const char *, unsigned int), "renameat2")(from_folder, from, to_folder, to, flags);
+}
+
 int unlink(const char *path) {
   CHECK(ours(path))
   return REAL(int (*)(const char *), "unlink")(path);

@@ -16,7 +16,11 @@ from tests.images.orthanc_server import PYTHON, SECTION, Orthanc, instance, orth
 
 PLUGIN = "/opt/pacs/storage/libpacs-storage.so"
 TRANSIT = {"Plugins": [PLUGIN, PYTHON], "PacsArchive": {**SECTION, "StorageEncryption": "Transit"}}
-ENVIRONMENT = {"PACS_STORAGE_ROOT": "/srv/encrypted", "PACS_STORAGE_KEYS": "/etc/orthanc/keys"}
+ENVIRONMENT = {
+    "PACS_STORAGE_ROOT": "/srv/encrypted",
+    "PACS_STORAGE_KEYS": "/etc/orthanc/keys",
+    "SQLITE_TMPDIR": "/var/lib/orthanc",  # to remove objects; the index of the product is another
+}
 CANARY = "Canary^Patient"
 
 
@@ -36,8 +40,6 @@ def encrypted(
 ) -> Iterator[Orthanc]:
     """Run Orthanc with its images encrypted, its index elsewhere."""
     place = volume or volume_of(image, folder)
-    (place / "encrypted").mkdir(exist_ok=True)
-    image.owned(place / "encrypted")
     with orthanc(
         image, folder, mounts={place: "/srv"}, env={**ENVIRONMENT, **(env or {})}, **{**TRANSIT, **more}
     ) as server:
@@ -49,7 +51,7 @@ def image_of(uid: str, size: int = 200_000, seed: int = 0) -> Dataset:
     pixels = b"".join((seed * 1_000_003 + n).to_bytes(8, "little") for n in range(size // 8))
     dataset = instance(uid, pixels=pixels)
     dataset.PatientName = CANARY
-    dataset.Rows, dataset.Columns = 1, len(pixels) // 2
+    dataset.Rows, dataset.Columns = len(pixels) // 1000, 500
     return dataset
 
 
@@ -66,4 +68,4 @@ def upload(server: Orthanc, dataset: Dataset) -> int:
 def attachment(server: Orthanc, uid: str) -> str:
     """Return the name of an object's file."""
     (one,) = server.instances(uid)
-    return str(server.rest("GET", f"/instances/{one}/attachments/dicom/uuid").text)
+    return str(server.rest("GET", f"/instances/{one}/attachments/dicom/info").json()["Uuid"])

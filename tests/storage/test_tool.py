@@ -47,6 +47,11 @@ def test_a_name_that_is_taken_is_not_written_over(volume: Volume) -> None:
     assert volume.call("put", 1, UUID, data=b"later").returncode == 1
     assert volume.get(UUID, 0, 5) == b"first"
     assert leftovers(volume.root) == set()
+    [day] = (volume.root / "day").rglob(UUID)
+    day.unlink()  # as if the first had come on another day
+    assert volume.call("put", 1, UUID, data=b"later").returncode == 1
+    assert volume.get(UUID, 0, 5) == b"first"
+    assert not day.exists()
 
 
 @pytest.mark.parametrize("name", ["../../../etc/passwd", "", "0A1B2C3D-0000-4000-8000-0000000000AA", UUID + "/x"])

@@ -63,6 +63,8 @@ std::string date_of(std::uint32_t day) {
 }
 
 Area::Area(fs::path root, KeyFile& keys, Today today) : root_(std::move(root)), keys_(keys), today_(std::move(today)) {
+  // Not its parents: without the volume there is nothing to write to.
+  if (::mkdir(root_.c_str(), 0700) != 0 && errno != EEXIST) fail(errno, "make folder");
   for (const char* folder : {"tmp", "check", "day", "id"}) ensure_folder(root_ / folder);
 }
 
@@ -72,15 +74,29 @@ Area::Names Area::names_of(const std::string& uuid, std::uint32_t day) const {
           root_ / "id" / uuid.substr(0, 2) / uuid.substr(2, 2) / uuid};
 }
 
-void Area::ensure_folder(const fs::path& folder) {
-  const std::lock_guard lock(mutex_);
+// Returns those that were not seen before; they are certain only once their parents are on disk.
+std::vector<fs::path> Area::make_folders(std::initializer_list<fs::path> wanted) {
   std::vector<fs::path> missing;
-  for (auto at = folder; at != root_ && !folders_.contains(at.native()); at = at.parent_path()) missing.push_back(at);
-  for (auto at = missing.rbegin(); at != missing.rend(); ++at) {
-    if (::mkdir(at->c_str(), 0700) != 0 && errno != EEXIST) fail(errno, "make folder");
-    sync_folder(at->parent_path());
-    folders_.insert(at->native());
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& folder : wanted)
+      for (auto at = folder; at != root_ && !folders_.contains(at.native()); at = at.parent_path()) missing.push_back(at);
   }
+  std::sort(missing.begin(), missing.end());  // parents first
+  for (const auto& folder : missing)
+    if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) fail(errno, "make folder");
+  return missing;
+}
+
+void Area::remember(const std::vector<fs::path>& folders) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& folder : folders) folders_.insert(folder.native());
+}
+
+void Area::ensure_folder(const fs::path& folder) {
+  const auto fresh = make_folders({folder});
+  for (const auto& made : fresh) sync_folder(made.parent_path());
+  remember(fresh);
 }
 
 void Area::create(const std::string& uuid, std::uint16_t type, const std::uint8_t* data, std::uint64_t size) {
@@ -93,19 +109,23 @@ void Area::create(const std::string& uuid, std::uint16_t type, const std::uint8_
   if (RAND_bytes(header.salt.data(), SALT) != 1) throw Failed("no randomness");
   const auto names = names_of(uuid, header.day);
   prove(*ring, header.key_id);
-  ensure_folder(names.day.parent_path());
-  ensure_folder(names.id.parent_path());
+  const auto fresh = make_folders({names.day.parent_path(), names.id.parent_path()});
   Undo undo;
   undo.later(names.temporary);
-  seal_file(names.temporary, uuid, header, *ring, [data](std::uint64_t begins, std::size_t) { return data + begins; });
-  give_name(names.temporary, names.day);  // never over another object
-  undo.later(names.day);
-  give_name(names.temporary, names.id);
+  auto file = seal_file(names.temporary, uuid, header, *ring,
+                        [data](std::uint64_t begins, std::size_t) { return data + begins; });
+  give_name(names.temporary, names.day);
+  undo.later(names.day);  // not before: a name that was taken is another object's
+  move_to_free_name(names.temporary, names.id);
   undo.later(names.id);
+  // Bytes are with the disk before a name says that they are. One wait for the journal makes all of it certain: the
+  // first of these takes it, the others find nothing to do.
+  file.sync();
   sync_folder(names.day.parent_path());
   sync_folder(names.id.parent_path());
+  for (const auto& folder : fresh) sync_folder(folder.parent_path());
   undo.forget();
-  unlink_quietly(names.temporary);
+  remember(fresh);
 }
 
 std::uint64_t Area::length(const std::string& uuid) {
@@ -195,7 +215,7 @@ bool Area::reseal(const std::string& uuid) {
   Undo undo;
   undo.later(names.temporary);
   undo.later(second);
-  seal_file(names.temporary, uuid, header, *ring, opened);
+  seal_file(names.temporary, uuid, header, *ring, opened).sync();
   unlink_quietly(second);
   give_name(names.temporary, second);
   move_name(second, names.id);
@@ -210,7 +230,7 @@ std::size_t Area::sweep() {
   for (const auto& entry : fs::directory_iterator(root_ / "tmp")) {
     const auto& path = entry.path();
     const auto uuid = path.stem().string();
-    // Gone, or never named under id/: the day's name is the only one left. A write that got its name stays: whether
+    // Gone, or never named under id/: at most the day's name is left. A write that got that name stays: whether
     // Orthanc's index knows it cannot be seen from here.
     const bool object = is_uuid(uuid) && (path.extension() == GONE || !path.has_extension());
     if (object && !fs::exists(names_of(uuid, 0).id)) forget(uuid, path);

@@ -11,10 +11,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <mutex>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "format.h"
 #include "keyring.h"
@@ -67,6 +69,8 @@ class Area {
   enum class Found { NONE, CLOSED, OPENS };
   Found look(const Keyring& ring, std::uint32_t id) const;
   void prove(const Keyring& ring, std::uint32_t id);
+  std::vector<std::filesystem::path> make_folders(std::initializer_list<std::filesystem::path> wanted);
+  void remember(const std::vector<std::filesystem::path>& folders);
   void ensure_folder(const std::filesystem::path& folder);
 
   std::filesystem::path root_;

@@ -62,7 +62,7 @@ void Area::prove(const Keyring& ring, std::uint32_t id) {
     const auto number = std::to_string(id);
     const auto temporary = root_ / "tmp" / ("check." + number);
     try {
-      seal_file(temporary, CHECK, header, ring, [](std::uint64_t, std::size_t) { return nullptr; });
+      seal_file(temporary, CHECK, header, ring, [](std::uint64_t, std::size_t) { return nullptr; }).sync();
       move_name(temporary, root_ / "check" / number);
     } catch (...) {
       unlink_quietly(temporary);

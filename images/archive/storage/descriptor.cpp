@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 #include "area.h"
@@ -25,7 +26,9 @@ Descriptor::Descriptor(const std::filesystem::path& path, int flags)
   if (number_ < 0) fail(errno, "open");
 }
 
-Descriptor::~Descriptor() { ::close(number_); }
+Descriptor::~Descriptor() {
+  if (number_ >= 0) ::close(number_);
+}
 
 void Descriptor::write(const std::uint8_t* data, std::size_t size) {
   while (size > 0) {
@@ -49,6 +52,12 @@ std::size_t Descriptor::read_at(std::uint64_t offset, std::uint8_t* out, std::si
   return have;
 }
 
+void Descriptor::flush() {
+  constexpr auto ALL = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  // Some file systems cannot; sync() follows in any case.
+  if (::sync_file_range(number_, 0, 0, ALL) != 0 && (errno == ENOSPC || errno == EIO)) fail(errno, "flush");
+}
+
 void Descriptor::sync() {
   if (::fsync(number_) != 0) fail(errno, "sync");
 }
@@ -69,6 +78,13 @@ void give_name(const std::filesystem::path& from, const std::filesystem::path& t
 
 void move_name(const std::filesystem::path& from, const std::filesystem::path& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) fail(errno, "rename");
+}
+
+void move_to_free_name(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return;
+  if (errno != EINVAL && errno != ENOSYS) fail(errno, "rename");
+  give_name(from, to);
+  unlink_quietly(from);
 }
 
 }  // namespace pacs

@@ -83,8 +83,8 @@ void open_range(Descriptor& file, Cipher& cipher, const Header& header, std::uin
   }
 }
 
-void seal_file(const std::filesystem::path& path, const std::string& name, const Header& header, const Keyring& ring,
-               const Source& source) {
+Descriptor seal_file(const std::filesystem::path& path, const std::string& name, const Header& header,
+                     const Keyring& ring, const Source& source) {
   Cipher cipher(ring.key(header.key_id), header, ring.lineage(), name);
   unlink_quietly(path);
   Descriptor file(path, O_WRONLY | O_CREAT | O_EXCL);
@@ -103,7 +103,8 @@ void seal_file(const std::filesystem::path& path, const std::string& name, const
       filled = 0;
     }
   }
-  file.sync();
+  file.flush();
+  return file;
 }
 
 }  // namespace pacs

@@ -21,8 +21,9 @@ Header header_of(Descriptor& file);  // throws Corrupt
 void open_range(Descriptor& file, Cipher& cipher, const Header& header, std::uint64_t start, std::uint8_t* out,
                 std::uint64_t size);
 
-// Replaces what an interrupted write left under this name.
-void seal_file(const std::filesystem::path& path, const std::string& name, const Header& header, const Keyring& ring,
-               const Source& source);
+// Replaces what an interrupted write left under this name. The file is with the disk, but its names are not yet
+// certain: sync() makes them so, with those it has been given meanwhile.
+Descriptor seal_file(const std::filesystem::path& path, const std::string& name, const Header& header,
+                     const Keyring& ring, const Source& source);
 
 }  // namespace pacs
