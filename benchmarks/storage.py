@@ -142,7 +142,7 @@ def environment() -> dict[str, str]:
 def stage() -> Iterator[Stage]:
     """Run both Orthancs of the archive's image, each with an index of its own in PostgreSQL."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pacs-storage-", dir="/var/tmp")))  # noqa: S108
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pacs-storage-", dir="/var/tmp")))
         folder.chmod(0o755)
         internal, peers = Authority("internal"), Authority("peers")
         leaf = peers.issue(CT1.dns_name)
@@ -159,7 +159,10 @@ def stage() -> Iterator[Stage]:
             variables = environment()
             if way == "encrypted":
                 Ring({1: secrets.token_hex(32)}).write(own / "etc" / "keys")
-                variables |= {"PACS_STORAGE_ROOT": "/var/lib/orthanc/encrypted", "PACS_STORAGE_KEYS": "/etc/orthanc/keys"}
+                variables |= {
+                    "PACS_STORAGE_ROOT": "/var/lib/orthanc/encrypted",
+                    "PACS_STORAGE_KEYS": "/etc/orthanc/keys",
+                }
                 settings["Plugins"] = [*settings["Plugins"], PLUGIN]
                 settings["PacsArchive"] = {**settings["PacsArchive"], "StorageEncryption": "Transit"}
             servers[way] = stack.enter_context(orthanc(image("archive"), own, env=variables, **settings))

@@ -1,4 +1,4 @@
-"""A device that stores images as fast as it is let, for `gate` and `storage`: everything but UIDs is encoded beforehand.
+"""A device that stores images as fast as it is let, for `gate` and `storage`: all but UIDs is encoded beforehand.
 
 Speaks DICOM's upper layer itself (PS3.8 9.3, PS3.7 9.3.1), so that what is measured is the receiving side and not a
 library's encoding. Holds associations of several ways open and stores block by block, so that two ways can be compared

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.uid import generate_uid
@@ -66,7 +67,14 @@ def test_what_is_stored_is_what_is_retrieved_whole_and_in_parts(
             ours, theirs = (s.rest("GET", f"/instances/{s.instances(uid)[0]}{path}").content for s in (archive, plain))
             assert ours == theirs and ours, path
         size = len(archive.stored(uid))
-        for start, end in ((0, 0), (0, 999), (65_535, 65_536), (65_536, 131_071), (1000, 199_999), (size - 1, size - 1)):
+        for start, end in (
+            (0, 0),
+            (0, 999),
+            (65_535, 65_536),
+            (65_536, 131_071),
+            (1000, 199_999),
+            (size - 1, size - 1),
+        ):
             assert file_of(archive, uid, start, end) == file_of(plain, uid, start, end)
             assert file_of(archive, uid, start, end)[0] == 206
 
@@ -106,9 +114,7 @@ def test_damage_is_an_error_and_never_other_bytes(archive: Orthanc, folder: Path
     assert file_of(archive, uids[0]) == (200, whole[0])
 
 
-def test_a_new_key_is_taken_while_serving_and_a_foreign_one_is_not(
-    archive_image: Image, reachable: Path
-) -> None:
+def test_a_new_key_is_taken_while_serving_and_a_foreign_one_is_not(archive_image: Image, reachable: Path) -> None:
     keys = Ring().write(keys_of(reachable))
     old, new, later = (generate_uid() for _ in range(3))
     with encrypted(archive_image, reachable) as server:
@@ -131,10 +137,10 @@ def test_a_new_key_is_taken_while_serving_and_a_foreign_one_is_not(
     assert key("one")[:16] not in server.log()
 
 
-def started(image: Image, folder: Path, **more: object) -> str:
+def started(image: Image, folder: Path, **more: Any) -> str:
     """Return what Orthanc said when it did not start; empty when it did."""
     try:
-        with encrypted(image, folder, **more):  # type: ignore[arg-type]
+        with encrypted(image, folder, **more):
             return ""
     except AssertionError as ended:
         return str(ended)
@@ -188,7 +194,7 @@ def test_with_keys_that_are_not_the_volumes_orthanc_does_not_start(
         assert file_of(server, uid)[0] == 200
 
 
-MODES = {
+MODES: dict[str, tuple[dict[str, Any], str]] = {
     "wanted, not loaded": ({"Plugins": ["/usr/share/orthanc/plugins/libOrthancPython.so"]}, "does not list"),
     "loaded, not wanted": ({"PacsArchive": SECTION}, "is not Transit"),
     "misspelt": ({"PacsArchive": {**SECTION, "StorageEncryption": "transit"}}, "may be None or Transit"),
@@ -294,7 +300,9 @@ def test_the_tool_of_the_image_finds_what_is_damaged(archive_image: Image, reach
 
     def check() -> subprocess.CompletedProcess[str]:
         mounts = {volume_of(archive_image, reachable): "/srv", reachable / "etc": "/etc/orthanc"}
-        return archive_image.run("/opt/pacs/bin/pacs-storage", "check", "/etc/orthanc/keys", "/srv/encrypted", mounts=mounts)
+        return archive_image.run(
+            "/opt/pacs/bin/pacs-storage", "check", "/etc/orthanc/keys", "/srv/encrypted", mounts=mounts
+        )
 
     assert check().stdout == "2 objects, 0 not as written\n"
     name, path = sorted(objects(root).items())[0]

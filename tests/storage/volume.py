@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-LINEAGE = "00112233445566778899aabbccddeeff"
+LINEAGE = "0" * 31 + "a"
 CHUNK, TAG, HEADER = 65536, 16, 56
 UUID = "0a1b2c3d-0000-4000-8000-0000000000aa"
 OTHER = "0a1b2c3d-0000-4000-8000-0000000000bb"

@@ -48,7 +48,8 @@ def check_storage(configuration: Mapping[str, object]) -> None:
         raise ValueError(f"Plugins lists {PLUGIN}, but PacsArchive.StorageEncryption is not Transit")
     if mode == "None" and (root := encrypted_root(Path(str(configuration.get("StorageDirectory") or ".")))):
         raise ValueError(
-            f"{root} holds encrypted images, but PacsArchive.StorageEncryption is not Transit: new ones would lie in clear"
+            f"{root} holds encrypted images, but PacsArchive.StorageEncryption is not Transit: "
+            "new ones would lie in clear"
         )
 
 

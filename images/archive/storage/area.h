@@ -1,9 +1,10 @@
 // The files of one archive's storage.
+// Below the root:
 //
-//   <root>/tmp/<uuid>                 being written; <uuid>.gone: being removed; swept at start
-//   <root>/check/<id>                 an empty object sealed with this data key: tells whether a key is the right one
-//   <root>/day/<YYYY-MM-DD>/<uuid>    by day of arrival: what a backup takes next, without a walk over everything
-//   <root>/id/<ab>/<cd>/<uuid>        the same file (hard link), as Orthanc asks for it
+//   tmp/<uuid>                 being written; <uuid>.gone: being removed; swept at start
+//   check/<id>                 an empty object sealed with this data key: tells whether a key is the right one
+//   day/<YYYY-MM-DD>/<uuid>    by day of arrival: what a backup takes next, without a walk over everything
+//   id/<ab>/<cd>/<uuid>        the same file (hard link), as Orthanc asks for it
 //
 // An object is there once its name stands under id/, and then it is whole and on disk.
 #pragma once
