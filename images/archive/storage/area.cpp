@@ -65,6 +65,7 @@ std::string date_of(std::uint32_t day) {
 Area::Area(fs::path root, KeyFile& keys, Today today) : root_(std::move(root)), keys_(keys), today_(std::move(today)) {
   // Not its parents: without the volume there is nothing to write to.
   if (::mkdir(root_.c_str(), 0700) != 0 && errno != EEXIST) fail(errno, "make folder");
+  Descriptor(root_, O_RDONLY | O_DIRECTORY).sync_file_system();
   for (const char* folder : {"tmp", "check", "day", "id"}) ensure_folder(root_ / folder);
 }
 
@@ -74,23 +75,32 @@ Area::Names Area::names_of(const std::string& uuid, std::uint32_t day) const {
           root_ / "id" / uuid.substr(0, 2) / uuid.substr(2, 2) / uuid};
 }
 
-// Returns those that were not seen before; they are certain only once their parents are on disk.
+// Returns those that are new; they are certain only once their parents are on disk.
 std::vector<fs::path> Area::make_folders(std::initializer_list<fs::path> wanted) {
-  std::vector<fs::path> missing;
-  {
-    const std::lock_guard lock(mutex_);
-    for (const auto& folder : wanted)
-      for (auto at = folder; at != root_ && !folders_.contains(at.native()); at = at.parent_path()) missing.push_back(at);
+  std::vector<fs::path> unknown, fresh;
+  const std::lock_guard lock(mutex_);
+  for (const auto& folder : wanted)
+    for (auto at = folder; at != root_ && !folders_.contains(at.native()); at = at.parent_path()) unknown.push_back(at);
+  std::sort(unknown.begin(), unknown.end());  // parents first
+  for (const auto& folder : unknown) {
+    const bool made = ::mkdir(folder.c_str(), 0700) == 0;
+    if (!made && errno != EEXIST) fail(errno, "make folder");
+    if (made) making_.insert(folder.native());
+    // Another thread may have made it a moment ago: then both wait. What was there at the start was synced then.
+    if (making_.contains(folder.native()))
+      fresh.push_back(folder);
+    else
+      folders_.insert(folder.native());
   }
-  std::sort(missing.begin(), missing.end());  // parents first
-  for (const auto& folder : missing)
-    if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST) fail(errno, "make folder");
-  return missing;
+  return fresh;
 }
 
 void Area::remember(const std::vector<fs::path>& folders) {
   const std::lock_guard lock(mutex_);
-  for (const auto& folder : folders) folders_.insert(folder.native());
+  for (const auto& folder : folders) {
+    making_.erase(folder.native());
+    folders_.insert(folder.native());
+  }
 }
 
 void Area::ensure_folder(const fs::path& folder) {

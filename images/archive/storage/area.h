@@ -78,7 +78,7 @@ class Area {
   KeyFile& keys_;
   Today today_;
   std::mutex mutex_;
-  std::set<std::string> folders_;  // seen to be there and on disk
+  std::set<std::string> folders_, making_;  // there and on disk; there, but perhaps not yet on disk
   std::mutex proving_, testing_;
   std::map<std::uint32_t, Key> proven_;
 };

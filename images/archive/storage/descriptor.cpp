@@ -62,6 +62,10 @@ void Descriptor::sync() {
   if (::fsync(number_) != 0) fail(errno, "sync");
 }
 
+void Descriptor::sync_file_system() {
+  if (::syncfs(number_) != 0) fail(errno, "sync");
+}
+
 std::uint64_t Descriptor::size() const {
   struct stat found {};
   if (::fstat(number_, &found) != 0) fail(errno, "stat");

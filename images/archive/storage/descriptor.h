@@ -20,6 +20,7 @@ class Descriptor {
   // Hands what was written to the disk and waits, without its names and without emptying the disk's own cache.
   void flush();
   void sync();
+  void sync_file_system();
   std::uint64_t size() const;
 
  private:
