@@ -65,7 +65,6 @@ std::string date_of(std::uint32_t day) {
 Area::Area(fs::path root, KeyFile& keys, Today today) : root_(std::move(root)), keys_(keys), today_(std::move(today)) {
   // Not its parents: without the volume there is nothing to write to.
   if (::mkdir(root_.c_str(), 0700) != 0 && errno != EEXIST) fail(errno, "make folder");
-  Descriptor(root_, O_RDONLY | O_DIRECTORY).sync_file_system();
   for (const char* folder : {"tmp", "check", "day", "id"}) ensure_folder(root_ / folder);
 }
 
@@ -86,7 +85,7 @@ std::vector<fs::path> Area::make_folders(std::initializer_list<fs::path> wanted)
     const bool made = ::mkdir(folder.c_str(), 0700) == 0;
     if (!made && errno != EEXIST) fail(errno, "make folder");
     if (made) making_.insert(folder.native());
-    // Another thread may have made it a moment ago: then both wait. What was there at the start was synced then.
+    // Another thread may have made it a moment ago: then both wait. What was there before the first write was synced then.
     if (making_.contains(folder.native()))
       fresh.push_back(folder);
     else
@@ -119,6 +118,7 @@ void Area::create(const std::string& uuid, std::uint16_t type, const std::uint8_
   if (RAND_bytes(header.salt.data(), SALT) != 1) throw Failed("no randomness");
   const auto names = names_of(uuid, header.day);
   prove(*ring, header.key_id);
+  std::call_once(first_, [this] { Descriptor(root_, O_RDONLY | O_DIRECTORY).sync_file_system(); });
   const auto fresh = make_folders({names.day.parent_path(), names.id.parent_path()});
   Undo undo;
   undo.later(names.temporary);

@@ -79,6 +79,7 @@ class Area {
   Today today_;
   std::mutex mutex_;
   std::set<std::string> folders_, making_;  // there and on disk; there, but perhaps not yet on disk
+  std::once_flag first_;
   std::mutex proving_, testing_;
   std::map<std::uint32_t, Key> proven_;
 };
