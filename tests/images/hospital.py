@@ -191,7 +191,7 @@ def running_hospital(image: Image, folder: Path) -> Iterator[Hospital]:
     (etc / "ca.pem").write_bytes(internal.root_pem())
     for file in etc.iterdir():
         file.chmod(0o644)
-    tls = {
+    tls: dict[str, Any] = {
         "DicomTlsEnabled": True, "DicomTlsRemoteCertificateRequired": True, "DicomTlsMinimumProtocolVersion": 4,
         "DicomTlsCertificate": "/etc/orthanc/server.pem", "DicomTlsPrivateKey": "/etc/orthanc/server.pem",
         "DicomTlsTrustedCertificates": "/etc/orthanc/ca.pem", "DicomTlsCiphersAccepted": list(TLS12_SUITES),

@@ -130,7 +130,13 @@ def configuration(http: int, dicom: int, **more: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def orthanc(image: Image, folder: Path, **more: Any) -> Iterator[Orthanc]:
+def orthanc(
+    image: Image,
+    folder: Path,
+    mounts: dict[Path, str] | None = None,
+    env: dict[str, str] | None = None,
+    **more: Any,
+) -> Iterator[Orthanc]:
     """Run the archive image's Orthanc on loopback ports until the block ends."""
     data, etc = image.owned(folder / "data"), folder / "etc"
     etc.mkdir(exist_ok=True)
@@ -138,9 +144,10 @@ def orthanc(image: Image, folder: Path, **more: Any) -> Iterator[Orthanc]:
     wanted = {key: value for key, value in configuration(http, dicom, **more).items() if value is not None}
     (etc / "orthanc.json").write_text(json.dumps(wanted))
     log = folder / "log"
-    env = {"SQLITE_TMPDIR": "/var/lib/orthanc"}  # removals need one; the archive's index is PostgreSQL
-    mounts = {data: "/var/lib/orthanc", etc: "/etc/orthanc"}
-    process = image.start(*image.command, log=log, mounts=mounts, env=env)
+    places = {data: "/var/lib/orthanc", etc: "/etc/orthanc", **(mounts or {})}
+    # Removals need a place for SQLite's own files; the archive's index is PostgreSQL.
+    variables = {"SQLITE_TMPDIR": "/var/lib/orthanc", **(env or {})}
+    process = image.start(*image.command, log=log, mounts=places, env=variables)
     server = Orthanc(process, http, dicom, data, log)
     try:
         wait_for(server.ready, "Orthanc answers")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from pacs_operator.agent.orthanc_entries import entries_of
 from pacs_operator.domain.gatepeers import LivePeers
@@ -53,7 +54,7 @@ def gate_and_orthanc(
         "DicomTlsTrustedCertificates": "/etc/orthanc/ca.pem", "DicomTlsCiphersAccepted": list(TLS12_SUITES),
     }  # fmt: skip
     rights = {f"DicomAlwaysAllow{service}": False for service in SERVICES}
-    settings = {**tls, **rights, "DicomAet": "RADIOLOGY", "DicomModalities": entries_of(peers)}
+    settings: dict[str, Any] = {**tls, **rights, "DicomAet": "RADIOLOGY", "DicomModalities": entries_of(peers)}
     settings |= {"StrictAetComparison": True, "DicomCheckModalityHost": False}
     with orthanc(image, folder, **settings) as server, resolver() as names:
         names.names[ORTHANC_FQDN] = "127.0.0.1"

@@ -8,6 +8,8 @@
 - Storage commitment: each object is read again from the disk. Needs ``MaximumStorageCacheSize: 0``.
 - C-MOVE: images are sent where the asking AE title may have them sent, nowhere else (`pacs_outbound`).
 - ``/pacs/quarantine``: what a person does with a quarantined object (`pacs_release`); ``GET /pacs/ingest``: counts.
+- Encryption: Orthanc does not start with another storage area than ``PacsArchive.StorageEncryption`` says
+  (`pacs_storage`).
 - ``GET /pacs/activity``: what each calling AE title stored and was refused (`pacs_activity`).
 
 Log lines and metrics hold enumerated reasons and calling AE titles, never identifiers of patients or objects.
@@ -30,6 +32,7 @@ from pacs_quarantine import Quarantine
 from pacs_release import Acts, routes
 from pacs_rules import SUCCESS, Refusal, Reserved
 from pacs_sealed import shelf_of
+from pacs_storage import check_storage
 
 Reason = orthanc.StorageCommitmentFailureReason
 
@@ -147,6 +150,7 @@ def start() -> None:
     """Register the guards; an error here ends Orthanc, which may not serve without them."""
     configuration = json.loads(orthanc.GetConfiguration())
     check_configuration(configuration)
+    check_storage(configuration)
     reserved, accepted = Reserved.from_configuration(configuration), Accepted.from_configuration(configuration)
     quarantine = Quarantine.from_configuration(configuration, lambda: shelf_of(configuration))
     ingest = Ingest(reserved, accepted, quarantine, InFlight())

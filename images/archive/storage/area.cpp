@@ -8,23 +8,18 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <optional>
 #include <vector>
 
-#include "descriptor.h"
+#include "sealed.h"
 
 namespace pacs {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::size_t BATCH = 16;  // chunks at a time: 1 MiB
+constexpr const char* GONE = ".gone";
 
-// Kept by each thread: fresh large buffers cost more, in page faults, than the encryption.
-std::vector<std::uint8_t>& buffer() {
-  thread_local std::vector<std::uint8_t> kept(BATCH * (CHUNK + TAG));
-  return kept;
-}
-
-void check(const std::string& uuid) {
+bool is_uuid(const std::string& uuid) {
   constexpr std::size_t DASHES[] = {8, 13, 18, 23};
   bool good = uuid.size() == 36;
   for (std::size_t i = 0; good && i < uuid.size(); ++i) {
@@ -32,20 +27,16 @@ void check(const std::string& uuid) {
     const char c = uuid[i];
     good = dash ? c == '-' : (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
   }
-  // It becomes a path.
-  if (!good) throw Failed("an object's name is not a UUID");
+  return good;
 }
 
-void sync_folder(const fs::path& folder) { Descriptor(folder, O_RDONLY | O_DIRECTORY).sync(); }
-
-void unlink_quietly(const fs::path& path) { ::unlink(path.c_str()); }
-
-void give_name(const fs::path& from, const fs::path& to) {
-  if (::link(from.c_str(), to.c_str()) != 0) fail(errno, "link");
-}
-
-void move_name(const fs::path& from, const fs::path& to) {
-  if (::rename(from.c_str(), to.c_str()) != 0) fail(errno, "rename");
+std::optional<std::uint32_t> day_of(const fs::path& path) {
+  try {
+    Descriptor file(path, O_RDONLY);
+    return header_of(file).day;
+  } catch (const std::runtime_error&) {
+    return std::nullopt;
+  }
 }
 
 // Takes back what was done, unless told that all went well.
@@ -61,40 +52,7 @@ class Undo {
   std::vector<fs::path> paths_;
 };
 
-Header header_of(Descriptor& file) {
-  std::uint8_t bytes[HEADER];
-  const auto header = Header::decode(bytes, file.read_at(0, bytes, HEADER));
-  if (file.size() != sealed_size(header.length)) throw Corrupt("the file is not as long as its header says");
-  return header;
-}
-
-void open_range(Descriptor& file, Cipher& cipher, const Header& header, std::uint64_t start, std::uint8_t* out,
-                std::uint64_t size) {
-  auto& sealed = buffer();
-  thread_local std::vector<std::uint8_t> partial(CHUNK);
-  const std::uint64_t end = start + size, last = size == 0 ? start / CHUNK : (end - 1) / CHUNK;
-  for (std::uint64_t first = start / CHUNK; first <= last; first += BATCH) {
-    const auto count = std::min<std::uint64_t>(BATCH, last - first + 1);
-    const auto got = file.read_at(HEADER + first * (CHUNK + TAG), sealed.data(), count * (CHUNK + TAG));
-    for (std::uint64_t i = 0; i < count; ++i) {
-      const auto begins = (first + i) * CHUNK, ends = std::min(begins + CHUNK, header.length);
-      const auto length = static_cast<std::size_t>(ends - begins);
-      if (got < i * (CHUNK + TAG) + length + TAG) throw Corrupt("the file ends within a chunk");
-      const bool whole = begins >= start && ends <= end;
-      auto* const target = whole ? out + (begins - start) : partial.data();
-      cipher.open(first + i, sealed.data() + i * (CHUNK + TAG), length + TAG, target);
-      if (whole) continue;
-      const auto from = std::max(begins, start), to = std::min(ends, end);
-      std::copy(partial.data() + (from - begins), partial.data() + (to - begins), out + (from - start));
-    }
-  }
-}
-
 }  // namespace
-
-struct Area::Names {
-  fs::path temporary, day, id;
-};
 
 std::string date_of(std::uint32_t day) {
   const std::chrono::year_month_day date{std::chrono::sys_days{std::chrono::days{day}}};
@@ -105,47 +63,49 @@ std::string date_of(std::uint32_t day) {
 }
 
 Area::Area(fs::path root, KeyFile& keys, Today today) : root_(std::move(root)), keys_(keys), today_(std::move(today)) {
-  for (const char* folder : {"tmp", "day", "id"}) ensure_folder(root_ / folder);
+  // Not its parents: without the volume there is nothing to write to.
+  if (::mkdir(root_.c_str(), 0700) != 0 && errno != EEXIST) fail(errno, "make folder");
+  for (const char* folder : {"tmp", "check", "day", "id"}) ensure_folder(root_ / folder);
 }
 
 Area::Names Area::names_of(const std::string& uuid, std::uint32_t day) const {
-  check(uuid);
+  if (!is_uuid(uuid)) throw Failed("an object's name is not a UUID");  // it becomes a path
   return {root_ / "tmp" / uuid, root_ / "day" / date_of(day) / uuid,
           root_ / "id" / uuid.substr(0, 2) / uuid.substr(2, 2) / uuid};
 }
 
-void Area::ensure_folder(const fs::path& folder) {
+// Returns those that are new; they are certain only once their parents are on disk.
+std::vector<fs::path> Area::make_folders(std::initializer_list<fs::path> wanted) {
+  std::vector<fs::path> unknown, fresh;
   const std::lock_guard lock(mutex_);
-  std::vector<fs::path> missing;
-  for (auto at = folder; at != root_ && !folders_.contains(at.native()); at = at.parent_path()) missing.push_back(at);
-  for (auto at = missing.rbegin(); at != missing.rend(); ++at) {
-    if (::mkdir(at->c_str(), 0700) != 0 && errno != EEXIST) fail(errno, "make folder");
-    sync_folder(at->parent_path());
-    folders_.insert(at->native());
+  for (const auto& folder : wanted)
+    for (auto at = folder; at != root_ && !folders_.contains(at.native()); at = at.parent_path()) unknown.push_back(at);
+  std::sort(unknown.begin(), unknown.end());  // parents first
+  for (const auto& folder : unknown) {
+    const bool made = ::mkdir(folder.c_str(), 0700) == 0;
+    if (!made && errno != EEXIST) fail(errno, "make folder");
+    if (made) making_.insert(folder.native());
+    // Another thread may have made it a moment ago: then both wait. What was there before the first write was synced then.
+    if (making_.contains(folder.native()))
+      fresh.push_back(folder);
+    else
+      folders_.insert(folder.native());
+  }
+  return fresh;
+}
+
+void Area::remember(const std::vector<fs::path>& folders) {
+  const std::lock_guard lock(mutex_);
+  for (const auto& folder : folders) {
+    making_.erase(folder.native());
+    folders_.insert(folder.native());
   }
 }
 
-void Area::seal(const fs::path& path, const std::string& uuid, const Header& header, const Keyring& ring,
-                const std::uint8_t* data) {
-  Cipher cipher(ring.key(header.key_id), header, ring.lineage(), uuid);
-  unlink_quietly(path);  // of a write that was interrupted
-  Descriptor file(path, O_WRONLY | O_CREAT | O_EXCL);
-  const auto bytes = header.encode();
-  file.write(bytes.data(), bytes.size());
-  auto& sealed = buffer();
-  std::size_t filled = 0;
-  const auto chunks = chunks_of(header.length);
-  for (std::uint64_t chunk = 0; chunk < chunks; ++chunk) {
-    const auto begins = chunk * CHUNK;
-    const auto length = static_cast<std::size_t>(std::min<std::uint64_t>(CHUNK, header.length - begins));
-    cipher.seal(chunk, data + begins, length, sealed.data() + filled);
-    filled += length + TAG;
-    if (chunk + 1 == chunks || filled + CHUNK + TAG > sealed.size()) {
-      file.write(sealed.data(), filled);
-      filled = 0;
-    }
-  }
-  file.sync();
+void Area::ensure_folder(const fs::path& folder) {
+  const auto fresh = make_folders({folder});
+  for (const auto& made : fresh) sync_folder(made.parent_path());
+  remember(fresh);
 }
 
 void Area::create(const std::string& uuid, std::uint16_t type, const std::uint8_t* data, std::uint64_t size) {
@@ -157,19 +117,25 @@ void Area::create(const std::string& uuid, std::uint16_t type, const std::uint8_
   header.length = size;
   if (RAND_bytes(header.salt.data(), SALT) != 1) throw Failed("no randomness");
   const auto names = names_of(uuid, header.day);
-  ensure_folder(names.day.parent_path());
-  ensure_folder(names.id.parent_path());
+  prove(*ring, header.key_id);
+  std::call_once(first_, [this] { Descriptor(root_, O_RDONLY | O_DIRECTORY).sync_file_system(); });
+  const auto fresh = make_folders({names.day.parent_path(), names.id.parent_path()});
   Undo undo;
   undo.later(names.temporary);
-  seal(names.temporary, uuid, header, *ring, data);
-  give_name(names.temporary, names.day);  // never over another object
-  undo.later(names.day);
-  give_name(names.temporary, names.id);
+  auto file = seal_file(names.temporary, uuid, header, *ring,
+                        [data](std::uint64_t begins, std::size_t) { return data + begins; });
+  give_name(names.temporary, names.day);
+  undo.later(names.day);  // not before: a name that was taken is another object's
+  move_to_free_name(names.temporary, names.id);
   undo.later(names.id);
+  // Bytes are with the disk before a name says that they are. One wait for the journal makes all of it certain: the
+  // first of these takes it, the others find nothing to do.
+  file.sync();
   sync_folder(names.day.parent_path());
   sync_folder(names.id.parent_path());
+  for (const auto& folder : fresh) sync_folder(folder.parent_path());
   undo.forget();
-  unlink_quietly(names.temporary);
+  remember(fresh);
 }
 
 std::uint64_t Area::length(const std::string& uuid) {
@@ -194,7 +160,7 @@ void Area::verify(const std::string& uuid) {
   const auto header = header_of(file);
   const auto ring = keys_.current();
   Cipher cipher(ring->key(header.key_id), header, ring->lineage(), uuid);
-  constexpr std::uint64_t PART = BATCH * CHUNK;
+  constexpr std::uint64_t PART = 16 * CHUNK;
   std::vector<std::uint8_t> plain(static_cast<std::size_t>(std::min(PART, header.length)));
   std::uint64_t start = 0;
   do {
@@ -205,20 +171,27 @@ void Area::verify(const std::string& uuid) {
 }
 
 void Area::remove(const std::string& uuid) {
-  const auto id = names_of(uuid, 0).id;
-  std::uint32_t day = 0;
+  const auto names = names_of(uuid, 0);
+  const auto gone = root_ / "tmp" / (uuid + GONE);
   try {
-    Descriptor file(id, O_RDONLY);
-    day = header_of(file).day;
+    // Under this name a crash half-way is found at the next start.
+    move_name(names.id, gone);
   } catch (const Missing&) {
     return;
-  } catch (const Corrupt&) {
-    // Its day is not known for certain; the other name stays for whoever looks into it.
-    unlink_quietly(id);
+  } catch (const Full&) {
+    const auto day = day_of(names.id);
+    if (::unlink(names.id.c_str()) != 0 && errno != ENOENT) fail(errno, "remove");
+    if (day) unlink_quietly(names_of(uuid, *day).day);
     return;
   }
-  if (::unlink(id.c_str()) != 0 && errno != ENOENT) fail(errno, "remove");
-  unlink_quietly(names_of(uuid, day).day);
+  forget(uuid, gone);
+}
+
+// Takes away the day's name of what lies under a temporary one, and then that.
+void Area::forget(const std::string& uuid, const fs::path& temporary) {
+  // Without a legible header its day is not known; the other name stays for whoever looks into it.
+  if (const auto day = day_of(temporary)) unlink_quietly(names_of(uuid, *day).day);
+  unlink_quietly(temporary);
 }
 
 bool Area::reseal(const std::string& uuid) {
@@ -226,27 +199,33 @@ bool Area::reseal(const std::string& uuid) {
   auto header = header_of(file);
   const auto ring = keys_.current();
   const auto names = names_of(uuid, header.day);
+  Cipher cipher(ring->key(header.key_id), header, ring->lineage(), uuid);
+  std::vector<std::uint8_t> plain(CHUNK);
+  // Before anything is named by what the header says.
+  open_range(file, cipher, header, 0, plain.data(), header.length == 0 ? 0 : 1);
+  ensure_folder(names.day.parent_path());
   if (header.key_id == ring->active()) {
     // A crash between the two renames below leaves the day's name on the old file.
-    if (fs::equivalent(names.day, names.id)) return false;
+    if (fs::exists(names.day) && fs::equivalent(names.day, names.id)) return false;
     unlink_quietly(names.temporary);
     give_name(names.id, names.temporary);
     move_name(names.temporary, names.day);
     sync_folder(names.day.parent_path());
     return true;
   }
-  std::vector<std::uint8_t> plain(header.length);
-  {
-    Cipher cipher(ring->key(header.key_id), header, ring->lineage(), uuid);
-    open_range(file, cipher, header, 0, plain.data(), header.length);
-  }
+  const auto before = header;
+  const auto opened = [&](std::uint64_t begins, std::size_t length) {
+    open_range(file, cipher, before, begins, plain.data(), length);
+    return plain.data();
+  };
   header.key_id = ring->active();
   if (RAND_bytes(header.salt.data(), SALT) != 1) throw Failed("no randomness");
+  prove(*ring, header.key_id);
   const auto second = root_ / "tmp" / (uuid + ".id");
   Undo undo;
   undo.later(names.temporary);
   undo.later(second);
-  seal(names.temporary, uuid, header, *ring, plain.data());
+  seal_file(names.temporary, uuid, header, *ring, opened).sync();
   unlink_quietly(second);
   give_name(names.temporary, second);
   move_name(second, names.id);
@@ -258,7 +237,15 @@ bool Area::reseal(const std::string& uuid) {
 
 std::size_t Area::sweep() {
   std::size_t swept = 0;
-  for (const auto& entry : fs::directory_iterator(root_ / "tmp")) swept += ::unlink(entry.path().c_str()) == 0;
+  for (const auto& entry : fs::directory_iterator(root_ / "tmp")) {
+    const auto& path = entry.path();
+    const auto uuid = path.stem().string();
+    // Gone, or never named under id/: at most the day's name is left. A write that got that name stays: whether
+    // Orthanc's index knows it cannot be seen from here.
+    const bool object = is_uuid(uuid) && (path.extension() == GONE || !path.has_extension());
+    if (object && !fs::exists(names_of(uuid, 0).id)) forget(uuid, path);
+    swept += ::unlink(path.c_str()) == 0 || !fs::exists(path);
+  }
   return swept;
 }
 

@@ -1,8 +1,10 @@
 // The files of one archive's storage.
+// Below the root:
 //
-//   <root>/tmp/<uuid>                 being written; swept at start
-//   <root>/day/<YYYY-MM-DD>/<uuid>    by day of arrival: what a backup takes next, without a walk over everything
-//   <root>/id/<ab>/<cd>/<uuid>        the same file (hard link), as Orthanc asks for it
+//   tmp/<uuid>                 being written; <uuid>.gone: being removed; swept at start
+//   check/<id>                 an empty object sealed with this data key: tells whether a key is the right one
+//   day/<YYYY-MM-DD>/<uuid>    by day of arrival: what a backup takes next, without a walk over everything
+//   id/<ab>/<cd>/<uuid>        the same file (hard link), as Orthanc asks for it
 //
 // An object is there once its name stands under id/, and then it is whole and on disk.
 #pragma once
@@ -10,9 +12,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <set>
+#include <initializer_list>
+#include <map>
 #include <mutex>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "format.h"
 #include "keyring.h"
@@ -37,6 +42,7 @@ using Today = std::function<std::uint32_t()>;  // days since 1970-01-01 UTC
 class Area {
  public:
   Area(std::filesystem::path root, KeyFile& keys, Today today);
+  ~Area();
 
   void create(const std::string& uuid, std::uint16_t type, const std::uint8_t* data, std::uint64_t size);
   std::uint64_t length(const std::string& uuid);
@@ -47,21 +53,35 @@ class Area {
   void remove(const std::string& uuid);
   // Seals an object anew with the active key, under the same names; false when it is already.
   bool reseal(const std::string& uuid);
-  // Removes what an interrupted write left; returns how many files.
+  // Removes what an interrupted write or removal left; returns how many files. Only while nobody else writes.
   std::size_t sweep();
+  // Refuses keys that this volume was not written with; throws NoKey.
+  void check_keys();
+  // Writes an object of its own, looks at the file, reads it back, removes it; throws what failed.
+  void self_test();
 
  private:
-  struct Names;
+  struct Names {
+    std::filesystem::path temporary, day, id;
+  };
   Names names_of(const std::string& uuid, std::uint32_t day) const;
-  void seal(const std::filesystem::path& path, const std::string& uuid, const Header& header, const Keyring& ring,
-            const std::uint8_t* data);
+  void forget(const std::string& uuid, const std::filesystem::path& temporary);
+  bool key_fits(const Keyring& ring, std::uint32_t id) const;
+  enum class Found { NONE, CLOSED, OPENS };
+  Found look(const Keyring& ring, std::uint32_t id) const;
+  void prove(const Keyring& ring, std::uint32_t id);
+  std::vector<std::filesystem::path> make_folders(std::initializer_list<std::filesystem::path> wanted);
+  void remember(const std::vector<std::filesystem::path>& folders);
   void ensure_folder(const std::filesystem::path& folder);
 
   std::filesystem::path root_;
   KeyFile& keys_;
   Today today_;
   std::mutex mutex_;
-  std::set<std::string> folders_;  // seen to be there and on disk
+  std::set<std::string> folders_, making_;  // there and on disk; there, but perhaps not yet on disk
+  std::once_flag first_;
+  std::mutex proving_, testing_;
+  std::map<std::uint32_t, Key> proven_;
 };
 
 std::string date_of(std::uint32_t day);  // YYYY-MM-DD

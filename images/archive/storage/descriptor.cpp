@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 #include "area.h"
@@ -25,7 +26,9 @@ Descriptor::Descriptor(const std::filesystem::path& path, int flags)
   if (number_ < 0) fail(errno, "open");
 }
 
-Descriptor::~Descriptor() { ::close(number_); }
+Descriptor::~Descriptor() {
+  if (number_ >= 0) ::close(number_);
+}
 
 void Descriptor::write(const std::uint8_t* data, std::size_t size) {
   while (size > 0) {
@@ -49,14 +52,43 @@ std::size_t Descriptor::read_at(std::uint64_t offset, std::uint8_t* out, std::si
   return have;
 }
 
+void Descriptor::flush() {
+  constexpr auto ALL = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  // Some file systems cannot; sync() follows in any case.
+  if (::sync_file_range(number_, 0, 0, ALL) != 0 && (errno == ENOSPC || errno == EIO)) fail(errno, "flush");
+}
+
 void Descriptor::sync() {
   if (::fsync(number_) != 0) fail(errno, "sync");
+}
+
+void Descriptor::sync_file_system() {
+  if (::syncfs(number_) != 0) fail(errno, "sync");
 }
 
 std::uint64_t Descriptor::size() const {
   struct stat found {};
   if (::fstat(number_, &found) != 0) fail(errno, "stat");
   return static_cast<std::uint64_t>(found.st_size);
+}
+
+void sync_folder(const std::filesystem::path& folder) { Descriptor(folder, O_RDONLY | O_DIRECTORY).sync(); }
+
+void unlink_quietly(const std::filesystem::path& path) { ::unlink(path.c_str()); }
+
+void give_name(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (::link(from.c_str(), to.c_str()) != 0) fail(errno, "link");
+}
+
+void move_name(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) fail(errno, "rename");
+}
+
+void move_to_free_name(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return;
+  if (errno != EINVAL && errno != ENOSYS) fail(errno, "rename");
+  give_name(from, to);
+  unlink_quietly(from);
 }
 
 }  // namespace pacs

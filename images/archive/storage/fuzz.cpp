@@ -1,4 +1,5 @@
-// libFuzzer: whatever lies in a file or in the list of keys, reading it ends in an answer or an exception of ours.
+// Whatever lies in a file or in the list of keys: reading it ends in an answer or an exception of ours, and what is
+// read is what was written. libFuzzer's interface; `mutate.cpp` drives it where there is no libFuzzer.
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -31,6 +32,13 @@ struct Place {
   ~Place() { std::filesystem::remove_all(root); }
 };
 
+Place& place() {
+  static Place one;
+  return one;
+}
+
+std::uint8_t byte_at(std::uint64_t at) { return static_cast<std::uint8_t>(at * 7 + at / 251); }
+
 template <typename Act>
 void allowed_to_refuse(Act act) {
   try {
@@ -42,19 +50,40 @@ void allowed_to_refuse(Act act) {
 
 }  // namespace
 
+std::vector<std::uint8_t> fuzz_seed(std::size_t length) {
+  std::vector<std::uint8_t> object(length);
+  for (std::size_t i = 0; i < length; ++i) object[i] = byte_at(i);
+  place().area->create(UUID, 1, object.data(), object.size());
+  std::ifstream file(place().object, std::ios::binary);
+  std::vector<std::uint8_t> seed(4);
+  const auto half = length / 2;  // its low nine bits are lost below
+  for (int i = 0; i < 2; ++i) {
+    seed[static_cast<std::size_t>(2 * i)] = static_cast<std::uint8_t>(half / 2 >> 9);
+    seed[static_cast<std::size_t>(2 * i + 1)] = static_cast<std::uint8_t>(half / 2);
+  }
+  seed.insert(seed.end(), std::istreambuf_iterator<char>(file), {});
+  place().area->remove(UUID);
+  return seed;
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  static Place place;
   if (size < 4) return 0;
   allowed_to_refuse([&] { pacs::Keyring::parse(std::string(reinterpret_cast<const char*>(data), size)); });
   {
-    std::ofstream file(place.object, std::ios::binary | std::ios::trunc);
+    std::ofstream file(place().object, std::ios::binary | std::ios::trunc);
     file.write(reinterpret_cast<const char*>(data + 4), static_cast<std::streamsize>(size - 4));
   }
-  const std::uint64_t start = data[0] << 9 | data[1], length = data[2] << 9 | data[3];
+  const std::uint64_t start = std::uint64_t{data[0]} << 9 | data[1], length = std::uint64_t{data[2]} << 9 | data[3];
   std::vector<std::uint8_t> out(length);
-  allowed_to_refuse([&] { place.area->read(UUID, 1, start, out.data(), length); });
-  allowed_to_refuse([&] { place.area->verify(UUID); });
-  allowed_to_refuse([&] { place.area->reseal(UUID); });
-  place.area->remove(UUID);
+  allowed_to_refuse([&] {
+    place().area->read(UUID, 1, start, out.data(), length);
+    // Never other bytes than those that were written.
+    for (std::uint64_t i = 0; i < length; ++i)
+      if (out[i] != byte_at(start + i)) std::abort();
+  });
+  allowed_to_refuse([&] { place().area->verify(UUID); });
+  allowed_to_refuse([&] { place().area->reseal(UUID); });
+  place().area->remove(UUID);
+  place().area->sweep();
   return 0;
 }

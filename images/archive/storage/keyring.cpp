@@ -100,13 +100,21 @@ const Key& Keyring::key(std::uint32_t id) const {
   return found->second;
 }
 
-std::shared_ptr<const Keyring> KeyFile::current() {
-  const std::lock_guard lock(mutex_);
-  struct stat now {};
-  const bool there = ::stat(path_.c_str(), &now) == 0;
-  const Seen seen{now.st_ino, now.st_mtim.tv_sec, now.st_mtim.tv_nsec};
-  // The agent replaces the file whole. One that is gone takes no key away that is in memory: images stay readable.
-  if (ring_ != nullptr && (!there || seen == seen_)) return ring_;
+std::vector<std::uint32_t> Keyring::ids() const {
+  std::vector<std::uint32_t> all;
+  for (const auto& [id, key] : keys_) all.push_back(id);
+  return all;
+}
+
+void Keyring::allow(const Keyring& later) const {
+  if (later.lineage_ != lineage_) throw NoKey("the list of keys is now another archive's");
+  for (const auto& [id, key] : later.keys_) {
+    const auto mine = keys_.find(id);
+    if (mine != keys_.end() && mine->second != key) throw NoKey("data key " + std::to_string(id) + " is now another");
+  }
+}
+
+Keyring KeyFile::load() const {
   const int descriptor = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
   if (descriptor < 0) throw NoKey("the list of keys is not there");
   Wiped text;
@@ -117,9 +125,32 @@ std::shared_ptr<const Keyring> KeyFile::current() {
     throw;
   }
   ::close(descriptor);
-  ring_ = std::make_shared<const Keyring>(Keyring::parse(text));
+  return Keyring::parse(text);
+}
+
+std::shared_ptr<const Keyring> KeyFile::current() {
+  const std::lock_guard lock(mutex_);
+  struct stat now {};
+  const bool there = ::stat(path_.c_str(), &now) == 0;
+  const Seen seen{now.st_ino, now.st_mtim.tv_sec, now.st_mtim.tv_nsec};
+  // The agent replaces the file whole. One that is gone takes no key away that is in memory: images stay readable.
+  if (ring_ != nullptr && (!there || seen == seen_)) return ring_;
+  try {
+    auto later = std::make_shared<const Keyring>(load());
+    if (ring_ != nullptr) ring_->allow(*later);
+    ring_ = std::move(later);
+    problem_.clear();
+  } catch (const NoKey& refused) {
+    if (ring_ == nullptr) throw;
+    problem_ = refused.what();
+  }
   seen_ = seen;
   return ring_;
+}
+
+std::string KeyFile::problem() const {
+  const std::lock_guard lock(mutex_);
+  return problem_;
 }
 
 }  // namespace pacs

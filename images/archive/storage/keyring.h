@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "format.h"
 
@@ -35,6 +36,9 @@ class Keyring {
   std::uint32_t active() const { return active_; }
   const std::string& lineage() const { return lineage_; }
   std::size_t size() const { return keys_.size(); }
+  std::vector<std::uint32_t> ids() const;
+  // Refuses a later list that is another archive's, or has another key under a known number; throws NoKey.
+  void allow(const Keyring& later) const;
 
  private:
   Keyring() = default;
@@ -43,11 +47,13 @@ class Keyring {
   std::map<std::uint32_t, Key> keys_;
 };
 
-// The file, read again when it was replaced.
+// The file, read again when it was replaced. A replacement that is not whole or not this archive's changes nothing:
+// what was readable stays so, and problem() says it.
 class KeyFile {
  public:
   explicit KeyFile(std::filesystem::path path) : path_(std::move(path)) {}
   std::shared_ptr<const Keyring> current();  // throws NoKey
+  std::string problem() const;               // empty when the file is what is used
 
  private:
   struct Seen {
@@ -55,9 +61,12 @@ class KeyFile {
     std::int64_t seconds = 0, nanoseconds = 0;
     bool operator==(const Seen&) const = default;
   };
+  Keyring load() const;
+
   std::filesystem::path path_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   Seen seen_;
+  std::string problem_;
   std::shared_ptr<const Keyring> ring_;
 };
 

@@ -1,13 +1,17 @@
 // Orthanc's storage area: every object encrypted before it reaches the volume.
 //
 // PACS_STORAGE_ROOT names the volume's folder, PACS_STORAGE_KEYS the list of data keys in the pod's memory. Without
-// either, or without a usable key, Orthanc does not start: nothing is ever stored in clear in its stead.
+// either, or without the keys of this volume, Orthanc does not start: nothing is ever stored in clear in its stead.
 #include <orthanc/OrthancCPlugin.h>
 
+#include <sys/resource.h>
+
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <ctime>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "area.h"
@@ -67,41 +71,111 @@ OrthancPluginErrorCode remove(const char* uuid, OrthancPluginContentType, const 
   return answer(uuid, OrthancPluginErrorCode_StorageAreaPlugin, [&] { area->remove(uuid); });
 }
 
+// What the last self-test found, for a minute: whoever asks often costs no writes.
+class SelfTest {
+ public:
+  std::string result() {
+    const std::lock_guard lock(mutex_);
+    const auto now = std::chrono::steady_clock::now();
+    if (result_.empty() || now - at_ >= VALID) {
+      result_ = run();
+      at_ = now;
+    }
+    return result_;
+  }
+
+ private:
+  static constexpr std::chrono::seconds VALID{60};
+
+  static std::string run() noexcept {
+    try {
+      area->self_test();
+      return "Passed";
+    } catch (const pacs::Full& error) {
+      log("self-test", error);
+      return "VolumeFull";
+    } catch (const pacs::NoKey& error) {
+      log("self-test", error);
+      return "NoKey";
+    } catch (const pacs::Corrupt& error) {
+      log("self-test", error);
+      return "Corrupt";
+    } catch (const std::exception& error) {
+      log("self-test", error);
+      return "Failed";
+    }
+  }
+
+  std::mutex mutex_;
+  std::string result_;
+  std::chrono::steady_clock::time_point at_;
+};
+
+SelfTest self_test;
+
 OrthancPluginErrorCode state(OrthancPluginRestOutput* output, const char*, const OrthancPluginHttpRequest* request) {
   if (request->method != OrthancPluginHttpMethod_Get) {
     OrthancPluginSendMethodNotAllowed(context, output, "GET");
     return OrthancPluginErrorCode_Success;
   }
   return answer("state", OrthancPluginErrorCode_Plugin, [&] {
+    const auto tested = self_test.result();
     const auto ring = keys->current();
-    const std::string text = "{\"format\": 1, \"activeKey\": " + std::to_string(ring->active()) +
+    // problem() is our own text without quotes.
+    const std::string text = "{\"mode\": \"Transit\", \"format\": 1, \"activeKey\": " + std::to_string(ring->active()) +
                              ", \"keys\": " + std::to_string(ring->size()) +
+                             ", \"keysRefused\": \"" + keys->problem() + "\"" +
+                             ", \"selfTest\": \"" + tested + "\"" +
                              ", \"corrupt\": " + std::to_string(corrupt) +
-                             ", \"refused\": " + std::to_string(refused) + "}";
+                             ", \"failed\": " + std::to_string(refused) + "}";
     OrthancPluginAnswerBuffer(context, output, text.data(), static_cast<std::uint32_t>(text.size()), "application/json");
   });
 }
 
+constexpr const char* KEYS_VARIABLE = "PACS_STORAGE_KEYS";
+constexpr const char* ROOT_VARIABLE = "PACS_STORAGE_ROOT";
+
 std::string need(const char* name) {
   const char* const value = std::getenv(name);
-  if (value == nullptr || *value != '/') throw std::runtime_error(std::string(name) + " is not an absolute path");
+  if (value == nullptr || *value == '\0')
+    throw std::runtime_error(std::string(name) + " is not set: this plugin needs both " + KEYS_VARIABLE + " and " +
+                             ROOT_VARIABLE + "; an archive without encryption does not list it under Plugins");
+  if (*value != '/') throw std::runtime_error(std::string(name) + " is not an absolute path");
   return value;
+}
+
+// Data keys and images are in this memory: none of it goes to a file when the process crashes.
+void no_core_dumps() {
+  const rlimit none{0, 0};
+  if (::setrlimit(RLIMIT_CORE, &none) != 0) throw std::runtime_error("core dumps cannot be switched off");
+}
+
+void start() {
+  const auto list = need(KEYS_VARIABLE), root = need(ROOT_VARIABLE);
+  no_core_dumps();
+  keys = std::make_unique<pacs::KeyFile>(list);
+  keys->current();
+  area = std::make_unique<pacs::Area>(root, *keys, today);
+  area->check_keys();
+  const auto swept = area->sweep();
+  if (swept > 0)
+    OrthancPluginLogWarning(context, ("pacs-storage: " + std::to_string(swept) + " files of interrupted writes removed").c_str());
 }
 
 }  // namespace
 
 extern "C" {
 
-int32_t OrthancPluginInitialize(OrthancPluginContext* given) {
+ORTHANC_PLUGINS_API int32_t OrthancPluginInitialize(OrthancPluginContext* given) {
   context = given;
-  if (OrthancPluginCheckVersion(context) == 0) return -1;
+  if (OrthancPluginCheckVersion(context) == 0) {
+    OrthancPluginLogError(context, "pacs-storage: Orthanc does not start: it is older than this plugin was built for");
+    return -1;
+  }
   try {
-    keys = std::make_unique<pacs::KeyFile>(need("PACS_STORAGE_KEYS"));
-    keys->current();
-    area = std::make_unique<pacs::Area>(need("PACS_STORAGE_ROOT"), *keys, today);
-    area->sweep();
+    start();
   } catch (const std::exception& error) {
-    log("start", error);
+    OrthancPluginLogError(context, ("pacs-storage: Orthanc does not start: " + std::string(error.what())).c_str());
     return -1;
   }
   OrthancPluginRegisterStorageArea3(context, create, read_range, remove);
@@ -109,13 +183,13 @@ int32_t OrthancPluginInitialize(OrthancPluginContext* given) {
   return 0;
 }
 
-void OrthancPluginFinalize() {
+ORTHANC_PLUGINS_API void OrthancPluginFinalize() {
   area.reset();
   keys.reset();
 }
 
-const char* OrthancPluginGetName() { return "pacs-storage"; }
+ORTHANC_PLUGINS_API const char* OrthancPluginGetName() { return "pacs-storage"; }
 
-const char* OrthancPluginGetVersion() { return "1"; }
+ORTHANC_PLUGINS_API const char* OrthancPluginGetVersion() { return "1"; }
 
 }

@@ -1,6 +1,9 @@
 // pacs-storage: looks at stored objects without Orthanc. It shows no byte of an image.
 //
 //   pacs-storage check KEYS ROOT         reads every object whole; one line each that is not what was written
+//   pacs-storage selftest KEYS ROOT      writes, reads and removes an object of its own
+//   pacs-storage reseal KEYS ROOT TYPE UUID          seals an object anew with the active key
+//   pacs-storage sweep KEYS ROOT         removes what interrupted writes left; only while Orthanc does not run
 //   pacs-storage put KEYS ROOT TYPE UUID <object     and
 //   pacs-storage get KEYS ROOT TYPE UUID START SIZE  for restores and tests: the object passes standard output
 #include <unistd.h>
@@ -36,13 +39,23 @@ int check(pacs::Area& area, const std::filesystem::path& root) {
 
 int run(int count, char** words) {
   if (count < 4) {
-    std::fputs("usage: pacs-storage check|put|get KEYS ROOT [TYPE UUID [START SIZE]]\n", stderr);
+    std::fputs("usage: pacs-storage check|selftest|sweep|put|get|reseal|remove KEYS ROOT [TYPE UUID [START SIZE]]\n",
+               stderr);
     return 2;
   }
   const std::string act = words[1];
   pacs::KeyFile keys(words[2]);
   pacs::Area area(words[3], keys, today);
+  area.check_keys();
   if (act == "check") return check(area, words[3]);
+  if (act == "selftest") {
+    area.self_test();
+    return 0;
+  }
+  if (act == "sweep") {
+    std::printf("%zu files removed\n", area.sweep());
+    return 0;
+  }
   const auto type = static_cast<std::uint16_t>(std::stoul(count > 4 ? words[4] : ""));
   if (act == "put" && count == 6) {
     const std::vector<std::uint8_t> data{std::istreambuf_iterator<char>(std::cin), {}};
