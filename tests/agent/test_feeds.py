@@ -55,6 +55,17 @@ def has_revision(agent: Agent, wanted: str) -> Callable[[], Awaitable[bool]]:
     return look
 
 
+async def test_an_end_that_comes_together_with_an_answer_is_not_lost() -> None:
+    """An agent that misses its SIGTERM is killed after its grace, two and a half minutes later."""
+    answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    look = asyncio.create_task(observer._answer(answer, otherwise=False))
+    await asyncio.sleep(0)
+    answer.set_result(True)
+    look.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await look
+
+
 async def test_a_swapped_configmap_takes_effect_within_a_second(
     surroundings: Surroundings, mounted_peers: MountedConfigMap
 ) -> None:

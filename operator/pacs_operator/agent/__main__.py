@@ -99,7 +99,8 @@ async def _init(config: AgentConfig, deadline_seconds: float) -> None:
     context = Context(config, Surroundings(), PodVault(config.vault), SystemClock())
     keeper = Keeper(context, lambda _: None)
     try:
-        await asyncio.wait_for(keeper.obtain_all(), deadline_seconds)
+        async with asyncio.timeout(deadline_seconds):
+            await keeper.obtain_all()
     except TimeoutError as error:
         reason = context.problems.newest_reason() or "VaultTimeout"
         raise VaultError(

@@ -200,7 +200,8 @@ class Agent:
 
     async def _activity(self) -> list[PeerActivity]:
         try:
-            return await asyncio.wait_for(self._neighbour.activity(), QUESTION_SECONDS)
+            async with asyncio.timeout(QUESTION_SECONDS):
+                return await self._neighbour.activity()
         except (TimeoutError, AgentError):
             return []
 
@@ -208,7 +209,8 @@ class Agent:
         if not isinstance(self._neighbour, IngestSource):
             return None
         try:
-            return await asyncio.wait_for(self._neighbour.ingest(), QUESTION_SECONDS)
+            async with asyncio.timeout(QUESTION_SECONDS):
+                return await self._neighbour.ingest()
         except (TimeoutError, AgentError):
             return None
 
