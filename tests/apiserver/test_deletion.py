@@ -267,5 +267,8 @@ def test_nobody_else_writes_the_record(ops: client.ApiClient) -> None:
     refused(lambda: core.patch_namespaced_config_map("destruction-0f8c", "keep-ops", forged, dry_run="All"), words)
     refused(lambda: core.delete_namespaced_config_map("destruction-0f8c", "keep-ops", dry_run="All"), words)
     refused(lambda: operator.delete_namespaced_config_map("destruction-0f8c", "keep-ops", dry_run="All"), words)
-    other: Any = {"metadata": {"name": "notes"}}
-    core.create_namespaced_config_map("keep-ops", other, dry_run="All")
+    other: Any = {"metadata": {"name": "notes", "labels": {"about": "notes"}}}
+    core.create_namespaced_config_map("keep-ops", other)
+    # A whole collection, as the end of a namespace takes it: such a request has no name of its own.
+    refused(lambda: core.delete_collection_namespaced_config_map("keep-ops", dry_run="All"), words)
+    core.delete_collection_namespaced_config_map("keep-ops", label_selector="about=notes", dry_run="All")
