@@ -58,7 +58,15 @@ shellcheck:
 	{ apt-get update -q && apt-get install -y -q --no-install-recommends shellcheck; } || \
 	{ echo "shellcheck is needed: install it by this system's own means" >&2; exit 1; }
 
-.PHONY: demo clean images images-push docs format lint shellcheck
+# for the storage area under sanitizers; the image's is built in the image
+compiler:
+	@command -v g++ >/dev/null && test -e /usr/include/openssl/kdf.h && exit; \
+	echo "g++ or OpenSSL's headers are missing: installing their Debian packages"; \
+	apt-get install -y -q --no-install-recommends g++ make libssl-dev || \
+	{ apt-get update -q && apt-get install -y -q --no-install-recommends g++ make libssl-dev; } || \
+	{ echo "g++, make and libssl-dev are needed: install them by this system's own means" >&2; exit 1; }
+
+.PHONY: compiler demo clean images images-push docs format lint shellcheck
 
 lock: ## resolve requirements anew (needs uv); one resolution, two subsets
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements/dev.txt
@@ -81,8 +89,8 @@ prepare: venv ## build what the other tiers run on: cluster binaries and images
 	$(TESTBED) build
 	images/build --rootfs
 
-test-process: venv ## each process alone, against real OpenBao, HAProxy, Orthanc and PostgreSQL
-	$(PYTEST) --junitxml=build/proof/process.xml tests/vault tests/agent tests/gate tests/probes tests/images
+test-process: venv compiler ## each process alone, against real OpenBao, HAProxy, Orthanc and PostgreSQL
+	$(PYTEST) --junitxml=build/proof/process.xml tests/vault tests/agent tests/gate tests/probes tests/images tests/storage
 
 test-api: venv ## schema, rules, admission and rights on a real API server
 	$(PYTEST) --junitxml=build/proof/api.xml tests/apiserver
@@ -98,7 +106,7 @@ test-long: test ## every scenario, sabotage and benchmark; writes docs/proof/<da
 # The first two measure processes of their own and want the machine to themselves; the others measure the cluster.
 # A broken limit ends no run: the result is kept, and the page of proof says what is broken.
 bench: prepare ## the benchmarks that docs/proof lacks for this very code (root; stops and starts the local cluster)
-	@lacking=$$($(VENV)/bin/python tools/proof.py --lacking gate steady_state) || exit; \
+	@lacking=$$($(VENV)/bin/python tools/proof.py --lacking gate storage steady_state) || exit; \
 	for name in $$lacking; do $(TESTBED) stop && $(VENV)/bin/python benchmarks/$$name.py || echo "$$name: not kept or not measured" >&2; done
 	@lacking=$$($(VENV)/bin/python tools/proof.py --lacking apply_to_ready peer_effect) || exit; unset KUBECONFIG; \
 	for name in $$lacking; do demo/demo && $(VENV)/bin/python benchmarks/$$name.py || echo "$$name: not kept or not measured" >&2; done

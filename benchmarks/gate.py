@@ -209,7 +209,7 @@ def stage(backend: str, edit: Callable[[str], str]) -> Iterator[Stage]:
         folder = Path(name)
         folder.chmod(0o755)
         internal, peers = Authority("internal"), Authority("peers")
-        leaf = peers.issue(CT1.dns_name)
+        leaf = peers.issue(CT1.identity)
         for way, authority in (("direct", internal), ("gate", peers)):
             leaf.write(folder, way)
             (folder / f"{way}-ca.pem").write_bytes(authority.root_pem())

@@ -1,4 +1,4 @@
-"""A device that stores images as fast as it is let, for `gate`: everything but UIDs is encoded beforehand.
+"""A device that stores images as fast as it is let, for `gate` and `storage`: all but UIDs is encoded beforehand.
 
 Speaks DICOM's upper layer itself (PS3.8 9.3, PS3.7 9.3.1), so that what is measured is the receiving side and not a
 library's encoding. Holds associations of several ways open and stores block by block, so that two ways can be compared
@@ -60,8 +60,8 @@ def store_request() -> bytes:
     return element(0, 0, struct.pack("<I", len(rest))) + rest
 
 
-def image(study: bytes) -> bytes:
-    """Return a CT image of 512 x 512 16-bit random pixels, 525 kB, that no compression shrinks."""
+def image(study: bytes, rows: int = _ROWS, frames: int = 1) -> bytes:
+    """Return an image of square frames of 16-bit random pixels that no compression shrinks; 525 kB by default."""
     short = struct.Struct("<H").pack
     return b"".join(
         (
@@ -74,13 +74,14 @@ def image(study: bytes) -> bytes:
             element(0x0020, 0x000E, study + b".1"),
             element(0x0028, 0x0002, short(1)),
             element(0x0028, 0x0004, b"MONOCHROME2", b" "),
-            element(0x0028, 0x0010, short(_ROWS)),
-            element(0x0028, 0x0011, short(_ROWS)),
+            element(0x0028, 0x0008, str(frames).encode(), b" "),
+            element(0x0028, 0x0010, short(rows)),
+            element(0x0028, 0x0011, short(rows)),
             element(0x0028, 0x0100, short(16)),
             element(0x0028, 0x0101, short(16)),
             element(0x0028, 0x0102, short(15)),
             element(0x0028, 0x0103, short(0)),
-            element(0x7FE0, 0x0010, secrets.token_bytes(2 * _ROWS * _ROWS)),
+            element(0x7FE0, 0x0010, secrets.token_bytes(2 * rows * rows) * frames),
         )
     )
 
@@ -125,7 +126,7 @@ class Association:
             data += part
         return data
 
-    def store(self, message: bytes) -> None:
+    def store(self, message: bytes | bytearray) -> None:
         """Send one image and wait for its success."""
         self._socket.sendall(message)
         kind, body = self._pdu()
@@ -148,13 +149,15 @@ class Sender(threading.Thread):
         Accepted already.
     gate
         Where all senders of a block begin together, and end.
+    rows, frames
+        Size of the images.
     """
 
-    def __init__(self, association: Association, gate: threading.Barrier) -> None:
+    def __init__(self, association: Association, gate: threading.Barrier, rows: int, frames: int) -> None:
         super().__init__(daemon=True)
         study = b"2.25." + str(secrets.randbelow(10**30)).encode()
         largest = association.largest
-        message = data_pdus(_COMMAND, store_request(), largest) + data_pdus(0, image(study), largest)
+        message = data_pdus(_COMMAND, store_request(), largest) + data_pdus(0, image(study, rows, frames), largest)
         self._places = list(_places(message))
         self._message = bytearray(message)
         self._number = 10 ** (UID_BYTES - 6) + secrets.randbelow(10**30)
@@ -173,7 +176,7 @@ class Sender(threading.Thread):
                 uid = f"2.25.{self._number}".encode()
                 for at in self._places:
                     self._message[at : at + UID_BYTES] = uid
-                self._association.store(bytes(self._message))
+                self._association.store(self._message)
             self._gate.wait()
 
 
@@ -186,15 +189,16 @@ def _places(message: bytes) -> Iterator[int]:
 class Way:
     """All associations to one address."""
 
-    def __init__(self, words: list[str], calling: str, called: str, count: int) -> None:
+    def __init__(self, words: list[str], asked: argparse.Namespace) -> None:
+        count = asked.associations
         host, port, bundle, ca = words
         context = ssl.create_default_context(cafile=ca)
         context.check_hostname = False
         context.load_cert_chain(bundle)
-        associations = [Association((host, int(port)), context, calling, called) for _ in range(count)]
+        associations = [Association((host, int(port)), context, asked.calling, asked.called) for _ in range(count)]
         self.suite = associations[0].suite
         self._gate = threading.Barrier(count + 1)
-        self._senders = [Sender(association, self._gate) for association in associations]
+        self._senders = [Sender(association, self._gate, asked.rows, asked.frames) for association in associations]
         for sender in self._senders:
             sender.start()
 
@@ -231,10 +235,12 @@ def main() -> int:
     parser.add_argument("--called", required=True)
     parser.add_argument("--calling", required=True)
     parser.add_argument("--associations", type=int, required=True)
+    parser.add_argument("--rows", type=int, default=_ROWS, help="of a square frame, at most 65535")
+    parser.add_argument("--frames", type=int, default=1)
     parser.add_argument("--way", nargs=5, action="append", metavar=("NAME", "HOST", "PORT", "BUNDLE", "CA"))
     asked = parser.parse_args()
     threading.excepthook = end
-    ways = {name: Way(words, asked.calling, asked.called, asked.associations) for name, *words in asked.way}
+    ways = {name: Way(words, asked) for name, *words in asked.way}
     print(json.dumps({name: way.suite for name, way in ways.items()}), flush=True)
     for line in sys.stdin:
         name, each = line.split()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pacs_operator.domain import checks
 from pacs_operator.domain.checks import CHECKS, Check, Group
-from pacs_operator.domain.connections import CONNECTIONS, Connection, End, Outside
+from pacs_operator.domain.connections import CONNECTIONS, VAULT, Connection, End, Outside
 from pacs_operator.domain.leaves import DAY, HOUR, LeafSpec, archive_leaves
 from pacs_operator.domain.names import ZONE_OF
 
@@ -61,7 +61,7 @@ def connections() -> str:
     """Return the connection table."""
 
     def row(each: Connection) -> list[str]:
-        port = "Vault's" if each.port is None else str(each.port)
+        port = f"{'Vault' if each.target == VAULT else 'each one'}'s" if each.port is None else str(each.port)
         return [end(each.source), end(each.target), f"{'+'.join(each.protocols)} {port}", each.reason]
 
     return table(["from", "to", "port", "why"], map(row, CONNECTIONS))

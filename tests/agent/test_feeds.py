@@ -55,6 +55,17 @@ def has_revision(agent: Agent, wanted: str) -> Callable[[], Awaitable[bool]]:
     return look
 
 
+async def test_an_end_that_comes_together_with_an_answer_is_not_lost() -> None:
+    """An agent that misses its SIGTERM is killed after its grace, two and a half minutes later."""
+    answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    look = asyncio.create_task(observer._answer(answer, otherwise=False))
+    await asyncio.sleep(0)
+    answer.set_result(True)
+    look.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await look
+
+
 async def test_a_swapped_configmap_takes_effect_within_a_second(
     surroundings: Surroundings, mounted_peers: MountedConfigMap
 ) -> None:
@@ -166,6 +177,26 @@ async def test_a_change_while_the_one_before_is_applied_is_not_lost(
         agent._files_changed(changes)
         neighbour.may_end.set()
         await eventually(lambda: any(one == changes for one in neighbour.applied), "the second change arrives")
+
+
+async def test_a_device_without_tls_is_out_when_its_time_is_over_whatever_the_list_says(
+    surroundings: Surroundings, mounted_peers: MountedConfigMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moment comes while nobody writes a new list: the operator may be away."""
+    monkeypatch.setattr("pacs_operator.agent.feeds.REPEAT_SECONDS", 0.1)
+    closes = datetime.now(UTC) + timedelta(seconds=3)
+    door = {"port": 11112, "closes": closes.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    old = LivePeer.model_validate(peer(7).model_dump() | {"dns_name": None, "legacy": door})
+    neighbour = RecordingNeighbour()
+    mounted_peers.put_peers(peers("r1", old, peer(8)))
+    async with running(surroundings, neighbour) as agent:
+
+        def has(*ids: str) -> Callable[[], bool]:
+            return lambda: bool(neighbour.peers) and {one.id for one in neighbour.peers[-1].peers} == set(ids)
+
+        await eventually(has(old.id, peer(8).id), "both are let in")
+        await eventually(has(peer(8).id), "its time is over, and the other stays")
+        assert await revision(agent) == "r1"
 
 
 async def test_an_old_served_certificate_shows_as_restart_pending(

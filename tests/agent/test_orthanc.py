@@ -7,13 +7,12 @@ import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from pydicom import Dataset, dcmwrite
+from pydicom import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from pynetdicom import AE
 from pynetdicom.association import Association
@@ -34,9 +33,10 @@ from pacs_operator.domain.names import CaName, Component
 from pacs_operator.domain.peer import Right
 from tests.agent.support import LocalVault, eventually, gate_config, give, leaf, peer, peers
 from tests.images.conftest import Image, free_port
-from tests.images.orthanc_server import PREFIX, configuration, instance
+from tests.images.orthanc_server import PREFIX, ROOT, SECTION, configuration, instance, part10
 
 NAME = "orthanc.rad-archive.svc"
+PROBE = str(SECTION["ProbeAETitles"][0])  # type: ignore[index]
 STUDIES = itertools.count(1)
 TLS = {
     "DicomAlwaysAllowStore": False,
@@ -272,23 +272,29 @@ async def test_a_renewed_leaf_waits_for_the_restart_and_cuts_nobody(beside: Besi
     assert observer.served == {"dicom-server": second} and beside.context.problems.standing() == {}
 
 
-def upload(beside: Beside, patient: str, number: int) -> None:
+def put(beside: Beside, patient: str, number: int) -> None:
+    """Store objects as who may: the reserved ones as a probe, by C-STORE."""
+    reserved = patient.upper().startswith(PREFIX)
     for _ in range(number):
-        dataset = instance(generate_uid(), patient=patient, study=f"1.2.3.{next(STUDIES)}")
-        content = BytesIO()
-        dcmwrite(content, dataset, enforce_file_format=True)
-        answer = beside.rest("POST", "/instances", data=content.getvalue())
-        assert answer.status_code == 200, answer.text
+        uid = generate_uid(prefix=f"{ROOT}." if reserved else "1.2.3.")
+        dataset = instance(uid, patient=patient, study=f"1.2.3.{next(STUDIES)}")
+        if reserved:
+            association = beside.associate(PROBE)
+            assert association.send_c_store(dataset).Status == 0
+            association.release()
+        else:
+            assert beside.rest("POST", "/instances", data=part10(dataset)).status_code == 200
 
 
 async def test_clean_up_takes_one_runs_objects_and_nothing_else(beside: Beside) -> None:
     await beside.neighbour.prepare(peers("r0"))
     await beside.start()
+    await beside.apply(peer(1, PROBE))
     spared = [f"{PREFIX}run2", f"{PREFIX}run11", f"{PREFIX}run", f"{PREFIX}RUN1", PREFIX.rstrip("-"), "run1", "P1",
               f"x{PREFIX}run1", f"{PREFIX}*"]  # fmt: skip
     for patient in spared:
-        await asyncio.to_thread(upload, beside, patient, 1)
-    await asyncio.to_thread(upload, beside, f"{PREFIX}run1", 3)
+        await asyncio.to_thread(put, beside, patient, 1)
+    await asyncio.to_thread(put, beside, f"{PREFIX}run1", 3)
     assert await beside.neighbour.remove_probe_objects("run1") == 3
     left = {one["MainDicomTags"]["PatientID"] for one in beside.rest("GET", "/patients?expand").json()}
     assert left == set(spared)

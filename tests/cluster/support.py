@@ -117,6 +117,13 @@ class Cluster:
         return count
 
 
+def folder_of(cluster: Cluster, namespace: str, claim: str) -> Path:
+    """Return where the node keeps a claim's volume."""
+    volume = cluster.get("pvc", claim, "-n", namespace)["spec"]["volumeName"]
+    source = cluster.get("pv", volume)["spec"]
+    return Path((source.get("local") or source["hostPath"])["path"])
+
+
 @dataclass(frozen=True)
 class Modality:
     """A device outside the cluster, in a network namespace with its own address."""

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from pacs_operator.domain.approval import ApprovalSpec
 from pacs_operator.domain.archive import ArchiveSpec
 from pacs_operator.domain.catalog import CatalogSpec
 from pacs_operator.domain.peer import PeerSpec
@@ -36,7 +37,7 @@ def differences(model: dict[str, Any], crd: dict[str, Any], root: dict[str, Any]
     found = []
     if model.get("type", "string") != crd["type"]:
         found.append(f"{path}: model says {model.get('type')}, CRD {crd['type']}")
-    if values(model) != crd.get("enum") and path != "spec.deletionPolicy":
+    if values(model) != crd.get("enum"):
         found.append(f"{path}: choices {values(model)} != {crd.get('enum')}")
     for limit in LIMITS:
         ours, theirs = model.get(limit), crd.get(limit)
@@ -56,7 +57,12 @@ def differences(model: dict[str, Any], crd: dict[str, Any], root: dict[str, Any]
 
 @pytest.mark.parametrize(
     ("name", "model"),
-    [("pacsarchives", ArchiveSpec), ("dicompeers", PeerSpec), ("pacscatalogs", CatalogSpec)],
+    [
+        ("pacsarchives", ArchiveSpec),
+        ("dicompeers", PeerSpec),
+        ("pacscatalogs", CatalogSpec),
+        ("pacsapprovals", ApprovalSpec),
+    ],
 )
 def test_the_crd_is_the_model(name: str, model: type[BaseModel]) -> None:
     crd = yaml.safe_load((ROOT / "crds" / f"{name}.yaml").read_text())

@@ -14,6 +14,15 @@ from tests.engine.world import archive_manifest, peer_manifest
 CONSENTING = {"imaging"}
 
 
+EXCEPTION = {
+    "exception": {
+        "tier": "Tls12EcdheCbc",
+        "reason": "the maker has no newer software",
+        "expires": "2027-03-31T00:00:00Z",
+    }
+}
+
+
 def archive(**spec: object) -> Archive:
     return Archive(
         name="radiology", uid="u", generation=1, spec=ArchiveSpec.model_validate(archive_manifest(**spec)["spec"])
@@ -32,7 +41,8 @@ def claim(name: str, created: str = "2026-01-01T00:00:00Z", uid: str = "1", **ch
 
 
 def one(*claims: Claim, of: int = -1) -> Decision:
-    return decide(archive(), claims, CONSENTING, "radiology")[of]
+    called = {"aeTitle": "RADIOLOGY", "aliases": ["OLDPACS"]}
+    return decide(archive(dicom=called), claims, CONSENTING, "radiology")[of]
 
 
 def test_a_peer_inside_all_bounds_is_accepted():
@@ -49,6 +59,23 @@ def test_a_peer_inside_all_bounds_is_accepted():
         ({"sourceCIDRs": ["198.0.0.0/8"]}, "SourceNotAllowed", ["198.0.0.0/8"]),
         ({"rights": ["Echo", "FindWorklist"]}, "RightNotAllowed", ["FindWorklist", "maxRights"]),
         ({"aeTitles": ["RADIOLOGY"]}, "DuplicateAETitle", ["'RADIOLOGY'", "archive's own"]),
+        ({"tls": EXCEPTION}, "TlsExceptionNotAllowed", ["Tls12EcdheCbc", "spec.peers.tlsExceptions"]),
+        ({"tls": {"exception": {**EXCEPTION["exception"], "tier": "Tls10"}}}, "InvalidSpec", ["tier"]),
+        ({"tls": {"exception": {**EXCEPTION["exception"], "reason": "old"}}}, "InvalidSpec", ["reason"]),
+        ({"tls": {"exception": {**EXCEPTION["exception"], "expires": "2027-03-31"}}}, "InvalidSpec", ["expires"]),
+        (
+            {"tls": {"exception": {**EXCEPTION["exception"], "expires": "2027-03-31T00:00:00"}}},
+            "InvalidSpec",
+            ["expires"],
+        ),
+        ({"tls": {}}, "InvalidSpec", ["exception"]),
+        ({"tls": {"exception": EXCEPTION["exception"] | {"expires": "9999-12-31T23:59:59Z"}}}, "InvalidSpec", ["9999"]),
+        (
+            {"tls": {"exception": EXCEPTION["exception"] | {"expires": "0001-01-01T00:00:00+23:00"}}},
+            "InvalidSpec",
+            ["0001"],
+        ),
+        ({"aeTitles": ["OLDPACS"]}, "DuplicateAETitle", ["'OLDPACS'", "one of its aliases"]),
         ({"certificate": {"dnsName": "gate.radiology-edge.svc"}}, "ReservedIdentity", ["gate.radiology-edge.svc"]),
         ({"certificate": {"dnsName": "radiology.pacs.internal"}}, "ReservedIdentity", ["radiology.pacs.internal"]),
         ({"certificate": {"dnsName": "a.b.svc.cluster.local"}}, "ReservedIdentity", ["a.b.svc.cluster.local"]),
@@ -57,6 +84,12 @@ def test_a_peer_inside_all_bounds_is_accepted():
         ({"certificate": {"dnsName": "*.imaging.example"}}, "InvalidIdentity", ["wildcard"]),
         ({"sourceCIDRs": ["0.0.0.0/0"]}, "UnboundedCIDR", ["every address"]),
         ({"rights": ["Delete"]}, "InvalidSpec", ["spec.rights[0]", "'Delete'"]),
+        ({"outbound": {"address": "10.0.0.1", "port": 104}}, "OutboundNotAllowed", ["10.0.0.1", "198.18.0.0/16"]),
+        ({"outbound": {"address": "ws1.example", "port": 104}}, "InvalidAddress", ["'ws1.example'", "not resolved"]),
+        ({"outbound": {"address": "127.0.0.1", "port": 104}}, "InvalidAddress", ["'127.0.0.1'", "no address of one"]),
+        ({"outbound": {"address": "198.18.1.1", "port": 0}}, "InvalidSpec", ["spec.outbound.port"]),
+        ({"outbound": {"address": "198.18.1.1"}}, "InvalidSpec", ["spec.outbound.port"]),
+        ({"moveDestinations": ["ws1"]}, "MoveNotAllowed", ["spec.moveDestinations", "add Move to spec.rights"]),
         ({"colour": "blue"}, "UnknownField", ["spec.colour", "unknown field"]),
     ],
 )
@@ -116,3 +149,30 @@ def test_the_order_of_reading_does_not_matter():
     claims = [claim(name, uid=name, aeTitles=["SAME" if name < "d" else name]) for name in "abcdef"]
     forward = decide(archive(), claims, CONSENTING, "radiology")
     assert forward == decide(archive(), reversed(claims), CONSENTING, "radiology")
+
+
+@pytest.mark.parametrize(
+    ("aliases", "reason", "word"),
+    [
+        (["PACSPROBE-X"], "ReservedAETitle", "does not begin with PACSPROBE"),
+        (["RADIOLOGY"], "DuplicateAETitle", "'RADIOLOGY'"),
+        (["OLD", "OLD"], "DuplicateAETitle", "'OLD'"),
+        ([" OLD"], "InvalidAETitle", "begins or ends with a space"),
+        (["A" * 17], "InvalidAETitle", "17 bytes"),
+        ([f"OLD{number}" for number in range(11)], "InvalidSpec", "aliases"),
+    ],
+)
+def test_aliases_that_are_none(aliases: list[str], reason: str, word: str):
+    spec = archive_manifest(dicom={"aeTitle": "RADIOLOGY", "aliases": aliases})["spec"]
+    with pytest.raises(InvalidSpecError) as caught:
+        parse(ArchiveSpec, spec, "spec")
+    assert caught.value.reason == reason
+    assert "spec.dicom.aliases" in str(caught.value)
+    assert word in str(caught.value)
+    assert parse(ArchiveSpec, {**spec, "dicom": {"aeTitle": "RADIOLOGY", "aliases": ["OLD", "OLDER"]}}, "spec")
+
+
+def test_an_exception_inside_the_archives_bounds_is_accepted():
+    bounds = {**archive_manifest()["spec"]["peers"], "tlsExceptions": ["Tls12EcdheCbc"]}
+    decision = decide(archive(peers=bounds), [claim("ct1", tls=EXCEPTION)], CONSENTING, "radiology")[0]
+    assert decision.accepted

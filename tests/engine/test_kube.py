@@ -129,8 +129,10 @@ def test_the_inventory_asks_for_no_more_than_is_used():
     assert "secrets" not in {resource for _, resource in rules}
     for (_, resource), verbs in rules.items():
         assert "*" not in verbs
-        if resource in ("namespaces", "persistentvolumeclaims", "pods"):
-            assert "delete" not in verbs, "what holds data, and what serves, is never deleted by name"
+        if resource in ("pods", "persistentvolumes", "pacsarchives", "pacsapprovals"):
+            assert "delete" not in verbs, "what serves, and what people said, is never deleted by name"
+        if resource == "pacsapprovals":
+            assert not verbs & {"create", "patch", "update"}, "the operator approves nothing"
     assert len(rules) == len(INVENTORY) + 2
 
 
@@ -224,7 +226,7 @@ def crd(plural: str, revision: str | None) -> dict:
 @pytest.mark.parametrize("revision", ["0", "1", None, "old"])
 def test_older_crds_are_refused_by_name(revision: str | None):
     api = SimulatedApi(WriteLog())
-    for plural in ("pacsarchives", "dicompeers", "pacscatalogs"):
+    for plural in ("pacsarchives", "dicompeers", "pacscatalogs", "pacsapprovals"):
         api.put(crd(plural, str(NEEDED_REVISION)))
     check_crds(api)
     api.edit(

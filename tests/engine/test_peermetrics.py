@@ -101,7 +101,8 @@ def test_two_certificates_in_turn_are_no_status_writes_in_turn(world: World, gat
 def test_metrics_hold_times_by_peer_and_counts_by_pod(world: World, gates: TellingGates):
     gates.told = [
         PeerActivity(id=PEER, last_association=SECOND[1], rejections=2, last_rejection=SECOND[2],
-                     last_rejection_reason="WrongCalledAETitle", open_associations=3, presented_not_after=END),
+                     last_rejection_reason="WrongCalledAETitle", open_associations=3, presented_not_after=END,
+                     limited=1, last_limited=SECOND[2]),
         PeerActivity(id=PEER, rejections=1, last_rejection=SECOND[1], last_rejection_reason="GateFull"),
     ]  # fmt: skip
     world.agents.activity = [PeerActivity(id=PEER, stores=7, last_store=SECOND[6])]
@@ -118,6 +119,8 @@ def test_metrics_hold_times_by_peer_and_counts_by_pod(world: World, gates: Telli
         f"rejections_total{orthanc}": 0,
         f'rejections_total{{{of_peer},pod="{first}"}}': 2,
         f'rejections_total{{{of_peer},pod="{second}"}}': 1,
+        f'limited_total{{{of_peer},pod="{first}"}}': 1,
+        f'limited_total{{{of_peer},pod="{second}"}}': 0,
         f'open_associations{{{of_peer},pod="{first}"}}': 3,
         f'open_associations{{{of_peer},pod="{second}"}}': 0,
     }

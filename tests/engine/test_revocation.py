@@ -339,6 +339,9 @@ def test_a_suspended_archive_says_that_a_revocation_waits(world: World):
     assert world.condition("PeersAccepted")["status"] == "True"
 
 
+HERE = {"address": "10.0.0.1", "port": 104}
+
+
 def peer(**change: object) -> LivePeer:
     known = {"id": "a/b", "dns_name": "b.example", "ae_titles": ["B"], "source_cidrs": ["10.0.0.0/8"]}
     return LivePeer.model_validate({**known, "rights": ["Echo", "Store"], "max_associations": 8, **change})
@@ -361,6 +364,18 @@ def peer(**change: object) -> LivePeer:
         (peer(source_cidrs=[]), peer(source_cidrs=[]), peer(source_cidrs=[])),
         (peer(max_associations=2), peer(), peer(max_associations=2)),
         (peer(), peer(max_associations=2), peer(max_associations=2)),
+        (peer(), peer(associations_per_minute=2), peer(associations_per_minute=2)),
+        (peer(associations_per_minute=2), peer(), peer(associations_per_minute=2)),
+        (peer(), peer(tls_exception_until=2), peer()),
+        (peer(tls_exception_until=2), peer(), peer()),
+        (peer(tls_exception_until=2), peer(tls_exception_until=3), peer(tls_exception_until=2)),
+        (peer(outbound=HERE), peer(outbound=HERE), peer(outbound=HERE)),
+        (peer(outbound=HERE), peer(), peer()),
+        (peer(), peer(outbound=HERE), peer()),
+        (peer(outbound=HERE), peer(outbound={**HERE, "port": 105}), peer()),
+        (peer(move_destinations=["W", "X"]), peer(move_destinations=["X", "Y"]), peer(move_destinations=["X"])),
+        (peer(move_destinations=["W"]), peer(move_destinations=["X"]), peer()),
+        (peer(), peer(move_destinations=["X"]), peer()),
     ],
 )
 def test_narrowed(live: LivePeer, wanted: LivePeer, left: LivePeer | None):

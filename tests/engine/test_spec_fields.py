@@ -15,10 +15,20 @@ from tests.engine.world import SETTINGS, archive_manifest
 #: Field -> a value that differs from the base, as a person would write it.
 CHANGES: dict[str, Any] = {
     "dicom.aeTitle": "OTHER",
+    "dicom.legacyPorts.first": 11113,
+    "dicom.legacyPorts.last": 11115,
+    "dicom.aliases": ["OLDPACS"],
+    "peers.tlsExceptions": ["Tls12EcdheCbc"],
+    "dicom.accept.sopClasses": ["Default", "1.2.3"],
+    "dicom.accept.transferSyntaxes": ["1.2.840.10008.1.2"],
+    "storage.quarantine.maxObjects": 7,
+    "storage.quarantine.maxGi": 7,
     "storage.sizeGi": 21,
     "storage.storageClassName": "fast",
     "database.sizeGi": 6,
     "database.storageClassName": "fast",
+    "encryption.mode": "Transit",
+    "encryption.dataKeyMaxAgeDays": 30,
     "gate.service.type": "LoadBalancer",
     "gate.service.nodePort": 30763,
     "gate.service.loadBalancerClass": "example.org/lb",
@@ -57,10 +67,23 @@ ELSEWHERE = {
     "conformance.schedule": "decides when a run is due: test_conformance",
     "conformance.timeZone": "decides when a run is due: test_conformance",
     "conformance.suspend": "decides when a run is due: test_conformance",
+    "dicom.legacyPorts.firstNodePort": "a peer's port of the nodes: test_legacy of tests/render",
+    "dicom.staffedHours.schedule": "when an exception closes: test_legacy",
+    "dicom.staffedHours.timeZone": "when an exception closes: test_legacy",
+    "peers.legacy": "decides who is accepted: test_legacy",
+    "containment.mode": "marks live peers, chooses what a run asks: test_containment",
+    "containment.reason": "is shown in status.containment and conditions: test_containment",
+    "containment.spareEmergencyPeers.namespace": "chooses who is not marked: test_containment",
+    "containment.spareEmergencyPeers.name": "chooses who is not marked: test_containment",
+    "retention.minimumYears": "keeps the data at deletion, and stands on the zones: test_destruction",
+    "retention.legalHold": "keeps the data at deletion, and stands on the zones: test_destruction",
+    "deletion.confirmName": "decides about a deletion: test_destruction",
+    "deletion.graceHours": "decides about a deletion: test_destruction",
     "database.mode": "one value so far",
-    "encryption.mode": "one value so far",
+    "encryption.index.mode": "is shown in status.effective.encryption",
+    "encryption.index.reason": "is shown in status.effective.encryption",
     "encryption.reason": "is shown in status.effective.encryption",
-    "deletionPolicy": "one value so far",
+    "deletionPolicy": "decides about a deletion: test_destruction",
 }
 
 
@@ -87,7 +110,7 @@ def desired(spec: dict[str, Any], vault: VaultSettings = SETTINGS.vault) -> Desi
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
-    spec = archive_manifest()["spec"]
+    spec = with_legacy() if path.startswith("dicom.legacyPorts") else archive_manifest()["spec"]
     node, parts = spec, path.split(".")
     if parts[:2] == ["scheduling", "tolerations"]:
         parts = parts[:2]
@@ -96,6 +119,18 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     node[parts[-1]] = value
     if path == "gate.service.loadBalancerClass":
         node["type"] = "LoadBalancer"
+    if path == "encryption.mode":
+        del node["reason"]
+    if path == "encryption.dataKeyMaxAgeDays":
+        spec["encryption"] = {"mode": "Transit", "dataKeyMaxAgeDays": value}
+    return spec
+
+
+def with_legacy() -> dict[str, Any]:
+    """Return a spec that opens plaintext ports."""
+    spec: dict[str, Any] = archive_manifest()["spec"]
+    hours = {"schedule": "0 8-16 * * 1-5", "timeZone": "Etc/UTC"}
+    spec["dicom"] |= {"legacyPorts": {"first": 11112, "last": 11114}, "staffedHours": hours}
     return spec
 
 
@@ -106,9 +141,11 @@ def test_every_field_is_listed_once():
 
 @pytest.mark.parametrize("path", CHANGES)
 def test_the_field_changes_what_is_rendered(path: str):
-    base = archive_manifest()["spec"]
+    base = with_legacy() if path.startswith("dicom.legacyPorts") else archive_manifest()["spec"]
     if path == "gate.service.loadBalancerClass":
         base["gate"]["service"]["type"] = "LoadBalancer"
+    if path == "encryption.dataKeyMaxAgeDays":
+        base["encryption"] = {"mode": "Transit"}
     assert render.render_archive(desired(changed(path, CHANGES[path]))) != render.render_archive(desired(base))
 
 

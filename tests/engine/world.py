@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from pacs_operator import render
 from pacs_operator.control import AgentUnreachableError
 from pacs_operator.domain import names
-from pacs_operator.domain.agentconfig import AgentStatus, LeafStatus, PeerActivity
+from pacs_operator.domain.agentconfig import AgentStatus, IngestStatus, LeafStatus, PeerActivity, StorageTold
 from pacs_operator.domain.checks import Check
 from pacs_operator.domain.errors import PacsError, VaultError
 from pacs_operator.domain.facts import ClusterSettings, Desired, VaultSettings
@@ -106,6 +106,7 @@ class RecordingVault:
         self.paths: set[str] = set()
         self.roots_made: list[str] = []
         self.peer_roles: dict[tuple[str, str], str] = {}
+        self.shredded: set[tuple[str, str]] = set()  # archive and lineage whose data key an administrator destroyed
         self.error: VaultError | None = None
 
     def _add(self, path: str) -> tuple[str, ...]:
@@ -154,6 +155,10 @@ class RecordingVault:
             self.log.around(f"vault delete {path}", partial(self.paths.discard, path))
         return Changes(deleted=tuple(gone))
 
+    def data_key_gone(self, archive_name: str, lineage_id: str) -> bool:
+        self._check()
+        return (archive_name, lineage_id) in self.shredded
+
     def status_client_credentials(self, lineage_id: str) -> ClientCredentials:
         self._check()
         return ClientCredentials("chain", "key", "ca", START + timedelta(days=1))
@@ -171,6 +176,9 @@ class SimulatedAgents:
         self.silent = False
         self.not_after = START + timedelta(days=7)
         self.activity: list[PeerActivity] = []
+        self.storage: StorageTold | None = None  # what Orthanc's agent tells of the images at rest
+        self.problems: dict[str, str] = {}  # what Orthanc's agent says is wrong
+        self.ingest: IngestStatus | None = IngestStatus.model_validate({"quarantine": {"held": 0, "bytes": 0}})
 
     def status(self, address: str, server_name: str, credentials: ClientCredentials) -> AgentStatus:
         self.asked += 1
@@ -197,6 +205,9 @@ class SimulatedAgents:
             peers_revision=self._world.live_revision(component),
             leaves=leaves,
             peers=self.activity if component is Component.ORTHANC else [],
+            storage=self.storage if component is Component.ORTHANC else None,
+            problems=self.problems if component is Component.ORTHANC else {},
+            ingest=self.ingest if component is Component.ORTHANC else None,
         )
 
 
@@ -213,6 +224,7 @@ class World:
         self.agents = SimulatedAgents(self)
         self.now = START
         self.outcome_of_checks: dict[Check, str] = {}
+        self.code_of_checks: dict[Check, str] = {}
         self.jobs_run: list[str] = []
         self.missing_images: set[str] = set()  # what no registry has
         self.drawn: list[str] = []
@@ -336,7 +348,10 @@ class World:
         run = key[2].removeprefix("conformance-")
         checks = [
             CheckResult(
-                check=check.value, outcome=self.outcome_of_checks.get(check, "Passed"), layer="gate", code="rj-1-1-3"
+                check=check.value,
+                outcome=self.outcome_of_checks.get(check, "Passed"),
+                layer="gate",
+                code=self.code_of_checks.get(check, "rj-1-1-3"),
             )
             for check in Check
         ]
@@ -350,6 +365,9 @@ class World:
         self.api.set_status(key, {"conditions": [{"type": kind, "status": "True", "lastTransitionTime": stamp}]})
 
     def _collect(self) -> None:
+        for kind, namespace, name in list(self.api.objects):
+            if namespace.startswith(f"{ARCHIVE}-") and ("Namespace", "", namespace) not in self.api.objects:
+                self.api._drop((kind, namespace, name))  # what the namespace controller does
         for (kind, namespace, name), item in list(self.api.objects.items()):
             if kind == "Pod" and "owner" in item["metadata"]["labels"]:
                 owner_kind, _, owner = item["metadata"]["labels"]["owner"].partition(".")

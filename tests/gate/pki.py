@@ -77,12 +77,15 @@ class Authority:
         *dns_names: str,
         kind: str = "EC",
         server: bool = False,
+        client: bool | None = None,  # a client unless it is a server
         days: float = 7,
         critical_names: bool = False,
         other_names: tuple[x509.GeneralName, ...] = (),
     ) -> Leaf:
         key = make_key(kind)
-        usage = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH] if server else []
+        if client or (client is None and not server):
+            usages.append(ExtendedKeyUsageOID.CLIENT_AUTH)
         common_name = dns_names[0][:64] if dns_names else f"device-{next(_names)}"  # RFC 5280 ub-common-name
         end = now() + datetime.timedelta(days=days)
         builder = (
@@ -93,7 +96,7 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(min(now(), end) - datetime.timedelta(hours=1))
             .not_valid_after(end)
-            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
         names = [*other_names, *map(x509.DNSName, dns_names)]

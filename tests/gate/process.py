@@ -113,6 +113,11 @@ class Gate:
     process: subprocess.Popen[bytes]
     revision: int = 0
     live: dict[str, LivePeer] = field(default_factory=dict)
+    legacy_port: int = 0  # the first of two plaintext ports, where a test wants such
+
+    @property
+    def outbound_port(self) -> int:
+        return int(self.layout.outbound_bind.rpartition(":")[2])
 
     @property
     def tls(self) -> Path:
@@ -193,7 +198,13 @@ def surroundings(folder: Path) -> Surroundings:
 
 
 def peer(
-    name: str, dns_name: str, *titles: str, sources: tuple[str, ...] = ("127.0.0.0/8",), limit: int = 8
+    name: str,
+    dns_name: str,
+    *titles: str,
+    sources: tuple[str, ...] = ("127.0.0.0/8",),
+    limit: int = 8,
+    rate: int | None = None,
+    exception: int | None = None,
 ) -> LivePeer:
     return LivePeer(
         id=f"imaging/{name}",
@@ -202,6 +213,8 @@ def peer(
         source_cidrs=list(sources),
         rights=[Right.ECHO, Right.STORE],
         max_associations=limit,
+        associations_per_minute=rate,
+        tls_exception_until=exception,
     )
 
 
@@ -210,6 +223,8 @@ def write_tls(site: Site, folder: Path) -> None:
     site.peers.issue(*names, server=True).write(folder, "server-ec")
     site.peers.issue(*names, kind="RSA", server=True).write(folder, "server-rsa")
     site.internal.issue(names[0]).write(folder, "orthanc-client")
+    site.internal.issue(names[0], server=True).write(folder, "outbound-server")
+    site.peers.issue(*names).write(folder, "outbound-client")
     (folder / "ca-peers.pem").write_bytes(site.peers.root_pem())
     (folder / "ca-internal.pem").write_bytes(site.internal.root_pem())
     (folder / "crl-peers.pem").write_bytes(site.peers.crl_pem())
@@ -223,6 +238,7 @@ def layout_of(site: Site, folder: Path, port: int, **changes: Any) -> GateLayout
         orthanc_name=ORTHANC_NAME,
         max_associations=64,
         bind=f"127.0.0.1:{port}",
+        outbound_bind=f"127.0.0.1:{free_port()}",
         slots=16,
         tls=str(folder / "tls"),
         run=str(folder),

@@ -79,6 +79,18 @@ def test_called_title_must_be_the_archives(gate: Gate, context: ssl.SSLContext, 
     assert ask(gate.port, context, associate_rq(called=b" RADIOLOGY")) == ACCEPTED
 
 
+def test_an_archive_has_further_titles(site: Site, folder: Path) -> None:
+    """Each is served, and nothing that only resembles one."""
+    with running_gate(site, folder, aliases=("OLDPACS", "PACS 2")) as gate:
+        wait_for(gate.archive_reachable, "archive up")
+        gate.put(peer("ct1", NAME, "CT1"))
+        context = client_context(site.peers, site.peers.issue(NAME))
+        for title in (b"RADIOLOGY", b"OLDPACS", b"PACS 2"):
+            assert ask(gate.port, context, associate_rq(called=title)) == ACCEPTED
+        for title in (b"OLDPACS2", b"PACS", b"2", b"oldpacs", b"OLDPACS PACS 2"):
+            assert ask(gate.port, context, associate_rq(called=title)) == RJ_CALLED
+
+
 def test_a_rejection_reaches_a_real_client(make_device: Callable[..., Device]) -> None:
     device = make_device("CT1")
     device.calling = "READER"
@@ -259,10 +271,12 @@ def test_refused_attempts_take_no_share_of_the_limit(make_device: Callable[..., 
 def test_the_gates_total(site: Site, folder: Path) -> None:
     with running_gate(site, folder, max_associations=2) as gate:
         wait_for(gate.archive_reachable, "archive up")
-        gate.put(peer("a", "a.imaging.example", "A"), peer("b", "b.imaging.example", "B"))
-        a = Device(gate.port, client_context(site.peers, site.peers.issue("a.imaging.example")), calling="A")
-        b = Device(gate.port, client_context(site.peers, site.peers.issue("b.imaging.example")), calling="B")
-        first, second = a.associate(), a.associate()
+        gate.put(*(peer(name, f"{name}.imaging.example", name.upper()) for name in "abc"))
+        a, b, c = (
+            Device(gate.port, client_context(site.peers, site.peers.issue(f"{name}.imaging.example")), name.upper())
+            for name in "abc"
+        )
+        first, second = a.associate(), c.associate()
         assert echo(first)
         assert echo(second)
         assert rejection_of(b) == (2, 3, 1)

@@ -21,6 +21,9 @@ rights = st.builds(
     titles=st.frozensets(st.sampled_from(["4354", "4D52", "5553"]), min_size=1),
     sources=st.sampled_from(["any", "0a000000/8", "0a000000/8,0b000000/8"]),
     limit=st.sampled_from(["1", "8"]),
+    rate=st.sampled_from(["0", "60"]),
+    exception=st.sampled_from(["0", "1800000000"]),
+    contained=st.booleans(),
 )
 wanted_lists = st.lists(rights, max_size=8, unique_by=lambda entry: entry.identity).map(
     lambda entries: {entry.identity: entry for entry in entries}
@@ -32,6 +35,9 @@ chaos = st.fixed_dictionaries(
         gatemaps.IDS: pairs,
         gatemaps.SOURCES: pairs,
         gatemaps.LIMITS: pairs,
+        gatemaps.RATES: pairs,
+        gatemaps.EXCEPTIONS: pairs,
+        gatemaps.CONTAINED: pairs,
         gatemaps.TITLES: st.lists(st.tuples(slot_names.map(lambda slot: f"{slot}/4354"), st.just("1")), max_size=6),
         gatemaps.IDENTITY: st.lists(st.tuples(st.sampled_from(IDENTITIES), slot_names), max_size=6),
     }
@@ -44,6 +50,9 @@ def written(slots: dict[str, Rights]) -> Entries:
         gatemaps.IDS: [(slot, entry.peer) for slot, entry in slots.items()],
         gatemaps.SOURCES: [(slot, entry.sources) for slot, entry in slots.items()],
         gatemaps.LIMITS: [(slot, entry.limit) for slot, entry in slots.items()],
+        gatemaps.RATES: [(slot, entry.rate) for slot, entry in slots.items()],
+        gatemaps.EXCEPTIONS: [(slot, entry.exception) for slot, entry in slots.items()],
+        gatemaps.CONTAINED: [(slot, "1") for slot, entry in slots.items() if entry.contained],
         gatemaps.TITLES: [(f"{slot}/{title}", "1") for slot, entry in slots.items() for title in entry.titles],
         gatemaps.IDENTITY: [(entry.identity, slot) for slot, entry in slots.items()],
     }

@@ -58,6 +58,8 @@ WIDENING = [
     ("source_cidrs", []),
     ("max_associations", 1),
     ("max_associations", 9),
+    ("associations_per_minute", 1),
+    ("tls_exception_until", 2_000_000_000),
 ]
 
 
@@ -157,7 +159,7 @@ def test_a_slot_is_not_given_away_while_its_last_peer_is_in(
 ) -> None:
     device = make_device("CT1")
     open_one = device.associate()
-    slot = slots(gate)[gate.live["imaging/ct1"].dns_name]
+    slot = slots(gate)[gate.live["imaging/ct1"].identity]
 
     async def powerless(_slot: str) -> None:
         """Stand for a HAProxy that does not end sessions."""
@@ -187,7 +189,7 @@ def test_interrupted_removal_is_finished_by_the_next_agent(make_device: MakeDevi
     gate.new_agent()
     gate.apply({})
     ends(open_one)
-    for name in (gatemaps.IDS, gatemaps.TITLES, gatemaps.SOURCES, gatemaps.LIMITS):
+    for name in MAPS[1:]:
         assert gate.ask(f"show map {name}").strip() == ""
 
 
@@ -198,13 +200,15 @@ def test_interrupted_removal_is_finished_by_the_next_agent(make_device: MakeDevi
         "add map virt@titles {slot}/494E5452554445 1",
         "set map virt@sources {slot} any",
         "add map virt@limits {slot} 99",
+        "set map virt@rates {slot} 9999",
+        "set map virt@exceptions {slot} 9999999999",
         "add map virt@ids 009 imaging/ghost",
         "clear map virt@sources",
     ],
 )
 def test_what_somebody_else_wrote_is_put_right(make_device: MakeDevice, gate: Gate, tamper: str) -> None:
     device = make_device("CT1", sources=("127.0.0.1/32",))
-    slot = slots(gate)[gate.live["imaging/ct1"].dns_name]
+    slot = slots(gate)[gate.live["imaging/ct1"].identity]
     before = maps_without_slots(gate)
     gate.ask(tamper.format(map=gatemaps.IDENTITY, slot=slot))
     assert maps_without_slots(gate) != before
@@ -225,7 +229,16 @@ def maps_without_slots(gate: Gate) -> dict[str, list[str]]:
     }
 
 
-MAPS = (gatemaps.IDENTITY, gatemaps.IDS, gatemaps.TITLES, gatemaps.SOURCES, gatemaps.LIMITS)
+MAPS = (
+    gatemaps.IDENTITY,
+    gatemaps.IDS,
+    gatemaps.TITLES,
+    gatemaps.SOURCES,
+    gatemaps.LIMITS,
+    gatemaps.RATES,
+    gatemaps.EXCEPTIONS,
+    gatemaps.CONTAINED,
+)
 
 
 def test_two_peers_with_one_certificate_are_refused_and_nothing_changes(make_device: MakeDevice, gate: Gate) -> None:
@@ -299,5 +312,6 @@ def seen_time(text: str) -> datetime:
 
 def test_live_peer_has_no_field_the_gate_ignores() -> None:
     """A field added to the contract must be looked at here: enforced at the gate, or known to be Orthanc's."""
-    enforced = {"id", "dns_name", "ae_titles", "source_cidrs", "max_associations"}
-    assert set(LivePeer.model_fields) == enforced | {"rights"}
+    limits = {"max_associations", "associations_per_minute"}
+    enforced = {"id", "dns_name", "ae_titles", "source_cidrs", "contained", "tls_exception_until", "legacy"} | limits
+    assert set(LivePeer.model_fields) == enforced | {"outbound", "rights", "move_destinations"}

@@ -6,19 +6,27 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import requests
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
+from pydicom.filewriter import dcmwrite
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
+
+from pacs_operator.domain.storable import SOP_CLASSES, TRANSFER_SYNTAXES
 
 from .conftest import Image, free_port, wait_for
 
 PREFIX, ROOT = "PACSPROBE-", "2.25.165380477124072533651147298639174204053"
-SECTION = {"ReservedPatientPrefix": PREFIX, "ReservedUidRoot": ROOT, "ProbeAETitles": ["PACSPROBE"]}
+SECTION = {
+    "ReservedPatientPrefix": PREFIX, "ReservedUidRoot": ROOT, "ProbeAETitles": ["PACSPROBE"],
+    "Quarantine": {"MaxObjects": 1000, "MaxBytes": 2**30},
+}  # fmt: skip
+WEB = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 PYTHON = "/usr/share/orthanc/plugins/libOrthancPython.so"
 
 
@@ -61,6 +69,17 @@ class Orthanc:
         (instance,) = self.instances(uid)
         return self.rest("GET", f"/instances/{instance}/file").content
 
+    def upload(self, data: bytes) -> int:
+        """Send one object to Orthanc's REST interface; the HTTP status."""
+        return self.rest("POST", "/instances", data=data).status_code
+
+    def stow(self, *objects: bytes) -> requests.Response:
+        """Send objects by STOW-RS."""
+        parts = [b"--cut\r\nContent-Type: application/dicom\r\n\r\n" + one + b"\r\n" for one in objects]
+        kind = 'multipart/related; type="application/dicom"; boundary=cut'
+        headers = {"Content-Type": kind, "Accept": "application/dicom+json"}
+        return self.rest("POST", "/dicom-web/studies", data=b"".join(parts) + b"--cut--\r\n", headers=headers)
+
     def store(self, aet: str, dataset: Dataset) -> int | None:
         """Send one object; None when the archive gave no status."""
         entity = AE(ae_title=aet)
@@ -90,6 +109,13 @@ def instance(uid: str, *, patient: str = "P1", pixels: bytes = b"\1\2" * 8, stud
     return dataset
 
 
+def part10(dataset: Dataset, preamble: bytes = bytes(128)) -> bytes:
+    """Return an object as a file (PS3.10)."""
+    buffer = BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    return preamble + buffer.getvalue()[128:]
+
+
 def configuration(http: int, dicom: int, **more: Any) -> dict[str, Any]:
     """Return a configuration that guards as the archive's does, on SQLite and without TLS."""
     return {
@@ -98,12 +124,19 @@ def configuration(http: int, dicom: int, **more: Any) -> dict[str, Any]:
         "AuthenticationEnabled": False,
         "DicomPort": dicom, "DicomAet": "ARCHIVE", "DicomCheckCalledAet": True, "DicomAlwaysAllowStore": True,
         "OverwriteInstances": "IfChanged", "MaximumStorageCacheSize": 0, "StorageCompression": False,
+        "AcceptedSopClasses": list(SOP_CLASSES), "AcceptedTransferSyntaxes": list(TRANSFER_SYNTAXES),
         "Plugins": [PYTHON], "PythonScript": "/opt/pacs/plugin/pacs_archive.py", "PacsArchive": SECTION, **more,
     }  # fmt: skip
 
 
 @contextmanager
-def orthanc(image: Image, folder: Path, **more: Any) -> Iterator[Orthanc]:
+def orthanc(
+    image: Image,
+    folder: Path,
+    mounts: dict[Path, str] | None = None,
+    env: dict[str, str] | None = None,
+    **more: Any,
+) -> Iterator[Orthanc]:
     """Run the archive image's Orthanc on loopback ports until the block ends."""
     data, etc = image.owned(folder / "data"), folder / "etc"
     etc.mkdir(exist_ok=True)
@@ -111,7 +144,10 @@ def orthanc(image: Image, folder: Path, **more: Any) -> Iterator[Orthanc]:
     wanted = {key: value for key, value in configuration(http, dicom, **more).items() if value is not None}
     (etc / "orthanc.json").write_text(json.dumps(wanted))
     log = folder / "log"
-    process = image.start(*image.command, log=log, mounts={data: "/var/lib/orthanc", etc: "/etc/orthanc"})
+    places = {data: "/var/lib/orthanc", etc: "/etc/orthanc", **(mounts or {})}
+    # Removals need a place for SQLite's own files; the archive's index is PostgreSQL.
+    variables = {"SQLITE_TMPDIR": "/var/lib/orthanc", **(env or {})}
+    process = image.start(*image.command, log=log, mounts=places, env=variables)
     server = Orthanc(process, http, dicom, data, log)
     try:
         wait_for(server.ready, "Orthanc answers")

@@ -94,10 +94,10 @@ def test_a_probe_may_store_nothing_but_marked_objects(archive: Orthanc, patient:
 FAULTY = """
 import sys
 sys.path.insert(0, "/opt/pacs/plugin")
-import pacs_archive
+import pacs_archive, pacs_ingest
 def index_away(uid):
     raise ConnectionError("no answer for " + uid)
-pacs_archive.stored_copies = index_away
+pacs_ingest.stored_copies = index_away
 """
 
 
@@ -234,6 +234,12 @@ def now() -> str:
         ({"PacsArchive": {**SECTION, "ReservedPatientPrefix": " "}}, "ReservedPatientPrefix: a text is required"),
         ({"PacsArchive": {**SECTION, "ReservedUidRoot": ""}}, "ReservedUidRoot: a UID is required"),
         ({"PacsArchive": {**SECTION, "ProbeAETitles": None}}, "ProbeAETitles: a list of AE titles is required"),
+        ({"PacsArchive": {**SECTION, "Quarantine": None}}, "Quarantine: MaxObjects and MaxBytes are required"),
+        ({"PacsArchive": {**SECTION, "Quarantine": {"MaxObjects": 0, "MaxBytes": 1}}}, "positive whole numbers"),
+        ({"PacsArchive": {**SECTION, "Quarantine": {"MaxObjects": 1, "MaxBytes": "1"}}}, "positive whole numbers"),
+        ({"AcceptedSopClasses": None}, "AcceptedSopClasses: a list of UIDs is required"),
+        ({"AcceptedTransferSyntaxes": []}, "AcceptedTransferSyntaxes: a list of UIDs is required"),
+        ({"AcceptedSopClasses": ["1.2.840.*"]}, "AcceptedSopClasses: a list of UIDs is required"),
         ({"OverwriteInstances": "Never"}, "OverwriteInstances: 'Never' is set"),
         ({"MaximumStorageCacheSize": 128}, "MaximumStorageCacheSize: 128 is set"),
     ],

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from pacs_operator.agent.orthanc_entries import entries_of
 from pacs_operator.domain.gatepeers import LivePeers
@@ -53,7 +54,7 @@ def gate_and_orthanc(
         "DicomTlsTrustedCertificates": "/etc/orthanc/ca.pem", "DicomTlsCiphersAccepted": list(TLS12_SUITES),
     }  # fmt: skip
     rights = {f"DicomAlwaysAllow{service}": False for service in SERVICES}
-    settings = {**tls, **rights, "DicomAet": "RADIOLOGY", "DicomModalities": entries_of(peers)}
+    settings: dict[str, Any] = {**tls, **rights, "DicomAet": "RADIOLOGY", "DicomModalities": entries_of(peers)}
     settings |= {"StrictAetComparison": True, "DicomCheckModalityHost": False}
     with orthanc(image, folder, **settings) as server, resolver() as names:
         names.names[ORTHANC_FQDN] = "127.0.0.1"
@@ -94,7 +95,7 @@ def test_an_orthanc_that_turns_everybody_away_is_not_up(image: Callable[[str], I
 def test_gone_and_back(image: Callable[[str], Image], tmp_path: Path) -> None:
     """Stopped by signal, so that a check meets silence as in a hung node; then there again."""
     with gate_and_orthanc(image("archive"), tmp_path) as (gate, server):
-        context = client_context(gate.site.peers, gate.site.peers.issue(CT1.dns_name))
+        context = client_context(gate.site.peers, gate.site.peers.issue(CT1.identity))
         wait_for(lambda: up(gate), "up")
         assert ask(gate.port, context, associate_rq()).pdu == PDU_AC
         server.process.send_signal(signal.SIGSTOP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,17 +10,21 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from pydicom.uid import generate_uid
+from typer.testing import CliRunner, Result
 
+from pacs_operator.agent.__main__ import app
 from pacs_operator.agent.errors import NeighbourError
 from pacs_operator.agent.orthanc import OrthancNeighbour
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.domain.agentconfig import AgentConfig, PeerActivity
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 from pacs_operator.domain.peer import Right
+from pacs_operator.reconcile.ingest import REASONS
 
 from .conftest import Image
-from .orthanc_server import PREFIX, Orthanc, instance, orthanc
+from .orthanc_server import PREFIX, Orthanc, instance, orthanc, part10
 
+NOBODY = "00000000-0000-0000-0000-000000000000"
 LISTED = {
     "imaging/ct": ["CT1", "CT2"],
     "imaging/mr": ["MR1"],
@@ -111,6 +116,58 @@ async def test_a_title_without_a_peer_is_nobodys(agent: OrthancNeighbour, archiv
     assert (await seen(agent))["imaging/new"].stores == 1
 
 
+async def test_what_is_turned_away_is_counted_and_held(agent: OrthancNeighbour, archive: Orthanc) -> None:
+    before = await agent.ingest()
+    uid = generate_uid()
+    assert archive.upload(part10(instance(uid))) == 200
+    assert await agent.ingest() == before, "the twin: nothing was turned away"
+    assert archive.upload(part10(instance(uid, patient="P2"))) == 400
+    after = await agent.ingest()
+    assert after.quarantine.held == before.quarantine.held + 1
+    assert after.refused["DuplicateDiffers"] == before.refused["DuplicateDiffers"] + 1
+    assert set(after.refused) == set(REASONS)
+    assert after.quarantine.oldest
+    assert not after.quarantine.full
+
+
+def person(config: Path, *words: str) -> Result:
+    return CliRunner().invoke(app, ["quarantine", *words, "--config", str(config)])
+
+
+def config_of(archive: Orthanc, folder: Path) -> Path:
+    document = {
+        "component": "orthanc", "lineageId": "0" * 32, "leaves": [], "trust": [], "aeTitle": "ARCHIVE",
+        "vault": {"address": "https://127.0.0.1:8200", "authPath": "kubernetes", "role": "orthanc"},
+        "orthancUrl": f"http://127.0.0.1:{archive.http}",
+    }  # fmt: skip
+    (folder / "agent.json").write_text(json.dumps(document))
+    return folder / "agent.json"
+
+
+def test_a_person_looks_releases_and_discards_by_one_command_each(archive: Orthanc, tmp_path: Path) -> None:
+    config, uid = config_of(archive, tmp_path), generate_uid()
+    wanted = part10(instance(uid, patient="P2"))
+    known = {entry["id"] for entry in json.loads(person(config, "list").output)}
+    assert archive.upload(part10(instance(uid))) == 200
+    assert archive.upload(wanted) == 400
+    (name,) = {entry["id"] for entry in json.loads(person(config, "list").output)} - known
+    assert json.loads(person(config, "show", name).output)["held"]["PatientID"] == "P2"
+    assert json.loads(person(config, "release", name).output) == {"released": name, "replaced": 1}
+    assert archive.stored(uid) == wanted
+    (replaced,) = {entry["id"] for entry in json.loads(person(config, "list").output)} - known
+    assert person(config, "discard", replaced).exit_code == 2, "not without --yes"
+    assert json.loads(person(config, "discard", replaced, "--yes").output) == {"discarded": replaced}
+    again = person(config, "release", name)
+    assert again.exit_code == 1
+    assert "refused: NotHeld (nothing is held under this identifier" in again.output
+
+
+@pytest.mark.parametrize("identifier", ["x", "0" * 36, "../" + NOBODY[3:], NOBODY.upper().replace("0", "A")])
+def test_a_person_who_mistypes_is_told(archive: Orthanc, tmp_path: Path, identifier: str) -> None:
+    told = person(config_of(archive, tmp_path), "release", identifier)
+    assert (told.exit_code, "a UUID, as pacs-agent" in told.output) == (2, True)
+
+
 async def test_without_the_plugin_the_agent_says_so(image: Callable[[str], Image], tmp_path: Path) -> None:
     """Its twin is every other test here: the same question, answered."""
     for parent in (tmp_path.parent, tmp_path):
@@ -119,3 +176,5 @@ async def test_without_the_plugin_the_agent_says_so(image: Callable[[str], Image
         async with agent_of(bare, tmp_path) as agent:
             with pytest.raises(NeighbourError, match="404"):
                 await agent.activity()
+            with pytest.raises(NeighbourError, match="404"):
+                await agent.ingest()

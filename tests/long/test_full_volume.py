@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.support import TESTBED, Cluster, Modality, new_study, run, second_archive, until
+from tests.cluster.support import TESTBED, Cluster, Modality, folder_of, new_study, run, second_archive, until
 
 PEER = """
 apiVersion: pacs-operator.io/v1alpha1
@@ -42,13 +42,6 @@ def us1(cluster: Cluster) -> Iterator[Modality]:
         finally:
             run(TESTBED, "modality", "delete", "us1", check=False)
             cluster.kubectl("delete", "-n", "imaging", "dicompeer/us1")
-
-
-def folder_of(cluster: Cluster, namespace: str, claim: str) -> Path:
-    """Return where the node keeps a claim's volume."""
-    volume = cluster.get("pvc", claim, "-n", namespace)["spec"]["volumeName"]
-    source = cluster.get("pv", volume)["spec"]
-    return Path((source.get("local") or source["hostPath"])["path"])
 
 
 @contextmanager
@@ -83,9 +76,13 @@ def test_full(cluster: Cluster, us1: Modality, tmp_path: Path, zone: str, claim:
     assert len(json.loads(more.read_text())["acknowledged"]) == 3
 
 
-def files_of_images(folder: Path) -> set[Path]:
-    """Return the archive's files on the node that are large enough to hold pixels."""
-    return {path for path in folder.rglob("*") if path.is_file() and path.stat().st_size > 2 * EDGE * EDGE}
+def files_of_images(folder: Path) -> dict[int, list[Path]]:
+    """Return the archive's files on the node that are large enough to hold pixels, with all names of each."""
+    names: dict[int, list[Path]] = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and path.stat().st_size > 2 * EDGE * EDGE:
+            names.setdefault(path.stat().st_ino, []).append(path)
+    return names
 
 
 def test_a_file_lost_or_damaged_on_the_volume_is_seen(cluster: Cluster, us1: Modality, tmp_path: Path) -> None:
@@ -96,12 +93,12 @@ def test_a_file_lost_or_damaged_on_the_volume_is_seen(cluster: Cluster, us1: Mod
     run(*us1.storm("store", study, stored, count=3, edge=EDGE))
     acknowledged = json.loads(stored.read_text())["acknowledged"]
     assert us1.all_whole(study, acknowledged, tmp_path, EDGE)
-    damaged, lost, _ = sorted(files_of_images(folder) - before)
-    invert_last_byte(damaged)
-    # Whether the archive keeps a damaged image back (it compares checksums) or hands it out, it is not whole; and a
-    # C-GET may end at the first image that cannot be read.
+    damaged, lost, _ = (names for inode, names in sorted(files_of_images(folder).items()) if inode not in before)
+    invert_last_byte(damaged[0])
+    # The archive keeps a damaged image back, and a C-GET may end at the first image that cannot be read.
     assert len(us1.get_back(study, tmp_path, EDGE)["whole"]) < 3
-    lost.unlink()
+    for name in lost:
+        name.unlink()
     assert len(us1.get_back(study, tmp_path, EDGE)["whole"]) < 2
     with pytest.raises(AssertionError, match="not back"):
         us1.all_whole(study, acknowledged, tmp_path, EDGE)

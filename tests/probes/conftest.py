@@ -93,12 +93,12 @@ class World:
         rights = {title: set(peer.rights) for peer in peers for title in peer.ae_titles}
         self.archive = Archive(rights, {PROBE_AE_TITLE, PROBE_STORE_ONLY_AE_TITLE}, self.faults)
         self.stack.callback(self.archive.close)
-        titles = {peer.dns_name: set(peer.ae_titles) for peer in peers}
+        titles = {peer.identity: set(peer.ae_titles) for peer in peers}
         server = self.peers_ca.issue("gate", ["localhost"])
         port = 0
         self.gates = []
         for number, address in enumerate(self.replicas, start=1):
-            weak = self.weak if number == self.weak_replica else Weaknesses()
+            weak = self.weak if self.weak.contained or number == self.weak_replica else Weaknesses()
             gate = Gate(Rules(TITLE, titles, server, self.peers_ca.ca_pem, weak), self.archive.endpoint, address, port)
             self.stack.callback(gate.close)
             self.gates.append(gate)

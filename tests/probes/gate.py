@@ -23,6 +23,7 @@ class Weaknesses:
     any_title: bool = False
     any_called: bool = False
     one_at_a_time: bool = False
+    contained: bool = False  # whoever would be served is told to try again later
     still_starting: int = 0  # so many associations are answered "try again later"
 
 
@@ -112,6 +113,8 @@ class Gate:
             return 1, 1, 3
         if called != self._rules.called and not weak.any_called:
             return 1, 1, 7
+        if weak.contained:
+            return 2, 3, 1
         return None
 
     def _relay(self, stream: socket.socket, request: bytes) -> None:

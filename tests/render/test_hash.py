@@ -36,6 +36,7 @@ def release(**images: str) -> Release:
 
 
 RESTARTS: dict[str, tuple[Callable[[], Desired], set[str]]] = {
+    "first alias": (lambda: desired({"dicom": {"aeTitle": "RADIOLOGY", "aliases": ["OLDPACS"]}}), {"gate", "orthanc"}),
     "AE title": (lambda: desired({"dicom": {"aeTitle": "OTHER"}}), {"gate", "orthanc", "postgres"}),
     "database memory": (lambda: desired({"scheduling": {"database": {"memoryMi": 1024}}}), {"postgres"}),
     "associations": (lambda: desired(gate(maxAssociations=65)), {"gate", "orthanc"}),

@@ -29,7 +29,7 @@ SECTIONS = {
         "MaximumConnectionRetries",
         "ConnectionRetryInterval",
     },
-    "PacsArchive": {"ReservedPatientPrefix", "ReservedUidRoot", "ProbeAETitles"},
+    "PacsArchive": {"ReservedPatientPrefix", "ReservedUidRoot", "ProbeAETitles", "Quarantine"},
 }
 PLUGIN = Path(__file__).parents[2] / "images" / "archive" / "plugin"
 
@@ -61,6 +61,8 @@ def test_nobody_has_a_right_by_default(config: dict) -> None:
     assert "DicomModalities" not in config  # the agent's part: it comes and goes without a restart
     assert config["DicomModalitiesInDatabase"] is False
     assert config["DicomCheckCalledAet"] is True
+    aliased = render_archive(desired({"dicom": {"aeTitle": "RADIOLOGY", "aliases": ["OLD"]}}))
+    assert json.loads(config_data(aliased, "orthanc")["orthanc.json"])["DicomCheckCalledAet"] is False
     assert config["StrictAetComparison"] is True
 
 

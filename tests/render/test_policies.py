@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from pacs_operator.domain import connections
-from pacs_operator.domain.connections import CONNECTIONS, DNS, OPERATOR, PEERS, VAULT, Connection
-from pacs_operator.domain.gatepeers import LivePeers
+from pacs_operator.domain.connections import CONNECTIONS, DESTINATIONS, DNS, OPERATOR, PEERS, VAULT, Connection
+from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 from pacs_operator.domain.names import ANNOTATION_REASON, ZONE_OF, Component, Zone, namespace_of
+from pacs_operator.domain.outbound import Outbound
 from pacs_operator.domain.probepeers import probe_peers
 from pacs_operator.render import render_archive
 
@@ -16,7 +17,14 @@ from .archives import VAULT as VAULT_SETTINGS
 
 ARCHIVE = "radiology"
 CIDRS = ["198.18.10.11/32", "198.18.20.0/24"]
-LIVE = LivePeers(revision="r", peers=[*probe_peers(ARCHIVE), live_peer("imaging/ct1", CIDRS)])
+LISTENING = Outbound(address="198.18.30.1", port=11112)
+CT1 = live_peer("imaging/ct1", CIDRS).model_copy(update={"outbound": LISTENING})
+LIVE = LivePeers(revision="r", peers=[*probe_peers(ARCHIVE), CT1])
+
+LEGACY = LivePeer.model_validate(
+    live_peer("imaging/us7", ["198.18.40.7/32"]).model_dump() | {"dns_name": None, "legacy": {"port": 11113}}
+)
+LIVE = LIVE.model_copy(update={"peers": [*LIVE.peers, LEGACY]})
 
 Flow = tuple[str, str, str, int]  # source, target, protocol, port
 
@@ -129,8 +137,41 @@ def test_namespaces_are_told_by_the_label_that_nobody_can_give_themselves(manife
                     assert peer["podSelector"]["matchLabels"]
 
 
+def test_the_gate_reaches_each_device_at_its_own_port_and_nothing_else_there() -> None:
+    """Two devices at one address, two at one port: no address is open at another device's port."""
+    listening = {"a/a": ("198.18.1.1", 104), "a/b": ("198.18.1.1", 11112), "a/c": ("198.18.1.2", 104)}
+    live = LivePeers(
+        revision="r",
+        peers=[
+            live_peer(key, ["198.18.0.0/24"]).model_copy(update={"outbound": Outbound(address=address, port=port)})
+            for key, (address, port) in listening.items()
+        ],
+    )
+    [egress] = [
+        policy
+        for policy in policies(render_archive(desired(peers=live)))
+        if policy["metadata"]["name"] == "gate-egress"
+    ]
+    found = {
+        (block["ipBlock"]["cidr"], port["port"])
+        for rule in egress["spec"]["egress"]
+        for block in rule["to"]
+        for port in rule["ports"]
+        if "ipBlock" in block and block["ipBlock"]["cidr"] not in VAULT_SETTINGS.cidrs
+    }
+    assert found == {(f"{address}/32", port) for address, port in listening.values()}
+
+
+def test_orthanc_reaches_no_device_itself(manifests: list[dict]) -> None:
+    targets = {target for source, target, _, _ in read_back(manifests, "Egress") if source == "orthanc"}
+    assert targets == {"gate", "postgres", "dns", "vault"}
+
+
 def flows_of(row: Connection) -> Iterator[Flow]:
-    port = VAULT_SETTINGS.port if row.port is None else row.port
+    declared = LISTENING.port if row.target == DESTINATIONS else VAULT_SETTINGS.port
+    port = declared if row.port is None else row.port
+    if row.source == connections.LEGACY and LEGACY.legacy:
+        port = LEGACY.legacy.port
     for protocol in row.protocols:
         yield name_of(row.source), name_of(row.target), protocol, port
 
@@ -168,6 +209,10 @@ def far_end(peer: dict) -> str:
         assert set(peer["ipBlock"]) == {"cidr"}
         if peer["ipBlock"]["cidr"] in VAULT_SETTINGS.cidrs:
             return VAULT.name
+        if [peer["ipBlock"]["cidr"]] == LEGACY.source_cidrs:
+            return connections.LEGACY.name
+        if peer["ipBlock"]["cidr"] == f"{LISTENING.address}/32":
+            return DESTINATIONS.name
         assert peer["ipBlock"]["cidr"] in CIDRS
         return PEERS.name
     return who_is(

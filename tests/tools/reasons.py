@@ -68,6 +68,10 @@ class _Reader:
             self._found.add(self._values(node.args[2]), self._condition(node.args[0]))
         elif name == "Decision" and len(node.args) >= 3:
             self._found.add(self._values(node.args[2]), "Accepted")
+        elif name == "progress" and len(node.args) >= 2:  # of a deletion, called from other modules too
+            self._found.add(self._values(node.args[1]), "Reconciling")
+        elif name == "Verdict" and node.args:
+            self._found.add(self._values(node.args[0]), "DeletionBlocked")
         elif name == "Notice" and len(node.args) >= 2:
             self._found.add(self._values(node.args[1]))
 

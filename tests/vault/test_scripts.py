@@ -13,7 +13,7 @@ from pacs_operator.domain.names import CaName, pki_mount
 from tests.vault.world import AUDIENCE, AUTH_PATH, BOOTSTRAP, DEPLOY, OPERATOR, World, request, run
 
 IDENTITY = "ct1.imaging.example"
-SCRIPTS = ["bootstrap", "enrol-modality", "revoke-modality"]
+SCRIPTS = ["bootstrap", "enrol-modality", "revoke-modality", "shred"]
 
 
 @dataclass

@@ -19,3 +19,23 @@ path "pacs/+/control/sign/{{identity.entity.aliases.@AUTH_ACCESSOR@.metadata.ser
   capabilities       = ["update"]
   allowed_parameters = { "csr" = [], "ttl" = [], "format" = ["pem"] }
 }
+
+# Data keys: made and unwrapped under the Transit key that bears this ServiceAccount's name, with a context (the key is
+# derived: what one context wrapped, no other opens). Nothing here reads, rotates, exports or deletes a Transit key.
+path "pacs/+/data/datakey/plaintext/{{identity.entity.aliases.@AUTH_ACCESSOR@.metadata.service_account_namespace}}.{{identity.entity.aliases.@AUTH_ACCESSOR@.metadata.service_account_name}}" {
+  capabilities        = ["update"]
+  allowed_parameters  = { "context" = [], "bits" = ["256"] }
+  required_parameters = ["context"]
+}
+
+path "pacs/+/data/decrypt/{{identity.entity.aliases.@AUTH_ACCESSOR@.metadata.service_account_namespace}}.{{identity.entity.aliases.@AUTH_ACCESSOR@.metadata.service_account_name}}" {
+  capabilities        = ["update"]
+  allowed_parameters  = { "context" = [], "ciphertext" = [] }
+  required_parameters = ["context", "ciphertext"]
+}
+
+path "pacs/+/data/rewrap/{{identity.entity.aliases.@AUTH_ACCESSOR@.metadata.service_account_namespace}}.{{identity.entity.aliases.@AUTH_ACCESSOR@.metadata.service_account_name}}" {
+  capabilities        = ["update"]
+  allowed_parameters  = { "context" = [], "ciphertext" = [] }
+  required_parameters = ["context", "ciphertext"]
+}

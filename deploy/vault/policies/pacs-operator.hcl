@@ -16,6 +16,22 @@ path "sys/mounts/pacs/+/control" {
   allowed_parameters = { "type" = ["pki"], "description" = [], "config" = [] }
 }
 
+# Data keys of images are wrapped by a Transit key of each lineage. It is made once, not exportable, not deletable, and
+# no rule here lets the operator use, configure, trim, export or delete it.
+path "sys/mounts/pacs/+/data" {
+  capabilities       = ["create", "update", "read"]
+  allowed_parameters = { "type" = ["transit"], "description" = [] }
+}
+path "pacs/+/data/keys/+" {
+  capabilities = ["create", "update", "read"]
+  allowed_parameters = {
+    "type"                   = ["aes256-gcm96"]
+    "derived"                = [true]
+    "exportable"             = [false]
+    "allow_plaintext_backup" = [false]
+  }
+}
+
 # One root each, its key made inside Vault. The pinned issuer name can be taken only once: no second root.
 path "pacs/+/+/issuers/" {
   capabilities = ["list"]

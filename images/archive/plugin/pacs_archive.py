@@ -1,12 +1,15 @@
 """Orthanc plugin of the archive: what DICOM alone does not guard.
 
-- C-STORE: another content under a known SOP Instance UID is refused; the probes' reserved identifiers are
-  theirs alone (`pacs_rules`). Any failure of the check refuses the object. Needs ``OverwriteInstances:
-  IfChanged``: under it Orthanc itself answers success for identical content, from its index and without asking
-  here; under ``Never`` it does so for any content.
+- C-STORE, REST and STOW-RS (`pacs_ingest`): another content under a known SOP Instance UID is refused and kept in
+  quarantine; the probes' reserved identifiers are theirs alone (`pacs_rules`); SOP classes and transfer syntaxes are
+  those of the archive's list; a preamble, where a program could hide, is blanked. Any failure of a check refuses the
+  object. Needs ``OverwriteInstances: IfChanged``: under it Orthanc itself answers success for identical content,
+  from its index and without asking here; under ``Never`` it does so for any content.
 - Storage commitment: each object is read again from the disk. Needs ``MaximumStorageCacheSize: 0``.
-- REST and STOW uploads: the preamble is blanked, where a program could hide (C-STORE never carries one). They
-  pass by the C-STORE check: whoever can reach HTTP has to be kept from uploading.
+- C-MOVE: images are sent where the asking AE title may have them sent, nowhere else (`pacs_outbound`).
+- ``/pacs/quarantine``: what a person does with a quarantined object (`pacs_release`); ``GET /pacs/ingest``: counts.
+- Encryption: Orthanc does not start with another storage area than ``PacsArchive.StorageEncryption`` says
+  (`pacs_storage`).
 - ``GET /pacs/activity``: what each calling AE title stored and was refused (`pacs_activity`).
 
 Log lines and metrics hold enumerated reasons and calling AE titles, never identifiers of patients or objects.
@@ -14,76 +17,33 @@ Log lines and metrics hold enumerated reasons and calling AE titles, never ident
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
 from collections import Counter
 
 import orthanc
+import pacs_outbound
+from pacs_accept import Accepted
 from pacs_activity import Activity
 from pacs_inflight import InFlight
-from pacs_rules import SUCCESS, Refusal, Reserved, printable
+from pacs_ingest import Ingest, log, stored_copies
+from pacs_quarantine import Quarantine
+from pacs_release import Acts, routes
+from pacs_rules import SUCCESS, Refusal, Reserved
+from pacs_sealed import shelf_of
+from pacs_storage import check_storage
 
 Reason = orthanc.StorageCommitmentFailureReason
-PREAMBLE = bytes(128)
 
-_in_flight = InFlight()
 _activity = Activity()
 _counts: Counter[str] = Counter()
 _counts_lock = threading.Lock()
 
 
-def stored_copies(uid: str) -> list[str]:
-    """Return Orthanc's identifiers of the instances with this SOP Instance UID, whatever their patient."""
-    # Not LookupInstance: it answers "unknown" for two copies just as for none.
-    found = json.loads(orthanc.RestApiPost("/tools/lookup", uid.encode()))
-    return [entry["ID"] for entry in found if entry["Type"] == "Instance"]
-
-
-def holds_same(instance_id: str, digest: str) -> bool:
-    """Tell whether a stored instance has this content, by the digest that Orthanc took when it stored it."""
-    return orthanc.RestApiGet(f"/instances/{instance_id}/attachments/dicom/md5").decode() == digest
-
-
 def verify(instance_id: str) -> None:
     """Read a stored instance from the disk; raises when it is not what was stored."""
     orthanc.RestApiPost(f"/instances/{instance_id}/attachments/dicom/verify-md5", b"")
-
-
-def judge(instance: orthanc.DicomInstance, reserved: Reserved) -> Refusal | None:
-    """Judge one object that a peer sends.
-
-    Parameters
-    ----------
-    instance
-        The object as received, not stored yet.
-    reserved
-        What belongs to the probes.
-
-    Returns
-    -------
-    Refusal or None
-        None when Orthanc may store it.
-    """
-    tags = json.loads(instance.GetInstanceSimplifiedJson())
-    uids = {key: str(tags.get(key) or "") for key in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")}
-    refusal = reserved.refusal(instance.GetInstanceRemoteAet(), str(tags.get("PatientID") or ""), uids)
-    if refusal is not None:
-        return refusal
-    uid = uids["SOPInstanceUID"].strip(" \0")
-    if not uid:
-        return Refusal.CHECK_FAILED
-    # MD5 because Orthanc keeps no other digest; whoever builds a collision deceives only himself.
-    digest = hashlib.md5(instance.GetInstanceData(), usedforsecurity=False).hexdigest()
-    # First hold, then look: in between, another copy may have reached the index.
-    alone = _in_flight.hold(uid, digest, time.monotonic())
-    copies = stored_copies(uid)
-    if not copies:
-        return None if alone else Refusal.STORE_IN_PROGRESS
-    if alone:
-        _in_flight.release(uid)
-    return None if all(holds_same(copy, digest) for copy in copies) else Refusal.DUPLICATE_DIFFERS
 
 
 def count(refusal: Refusal) -> None:
@@ -99,27 +59,20 @@ def publish(refusal: Refusal) -> None:
     orthanc.SetMetricsValue(name, float(_counts[refusal.reason]), orthanc.MetricsType.DEFAULT)
 
 
-def alert(event: str, reason: str, aet: str, cause: str = "") -> None:
-    """Write one log line that a monitor can read: enumerated words and the AE title only."""
-    line = {"event": event, "reason": reason, "aet": printable(aet)}
-    if cause:
-        line["cause"] = cause
-    orthanc.LogWarning(json.dumps(line))
+def refused(refusal: Refusal, cause: str, aet: str = "") -> None:
+    """Count and tell one refusal; uploads come from nobody's AE title."""
+    count(refusal)
+    log("store-refused", refusal.reason, aet, cause=cause)
 
 
-def incoming_store(instance: orthanc.DicomInstance, reserved: Reserved) -> int:
+def incoming_store(instance: orthanc.DicomInstance, ingest: Ingest) -> int:
     """Return the status that a C-STORE gets: `SUCCESS` lets Orthanc store the object."""
-    try:
-        refusal, cause = judge(instance, reserved), ""
-    except Exception as problem:  # whatever failed, nothing may pass unchecked
-        # The class alone: a message may quote the object.
-        refusal, cause = Refusal.CHECK_FAILED, type(problem).__name__
+    aet = instance.GetInstanceRemoteAet()
+    refusal, cause = ingest.refusal(instance, instance.GetInstanceData(), "C-STORE", aet)
     if refusal is None:
         return SUCCESS
-    aet = instance.GetInstanceRemoteAet()
-    count(refusal)
+    refused(refusal, cause, aet)
     _activity.refused(aet, refusal, time.time())
-    alert("store-refused", refusal.reason, aet, cause)
     return refusal.status
 
 
@@ -139,12 +92,15 @@ def answer_activity(output: orthanc.RestOutput, uri: str, **request: object) -> 
         output.SendMethodNotAllowed("GET")
 
 
-def received(data: bytes, origin: int) -> tuple[int, bytes | None]:
-    """Blank the preamble of an uploaded object."""
-    uploaded = origin != orthanc.InstanceOrigin.DICOM_PROTOCOL
-    if uploaded and data[128:132] == b"DICM" and data[:128] != PREAMBLE:
-        return orthanc.ReceivedInstanceAction.MODIFY, PREAMBLE + data[128:]
-    return orthanc.ReceivedInstanceAction.KEEP_AS_IS, None
+def answer_ingest(output: orthanc.RestOutput, quarantine: Quarantine, **request: object) -> None:
+    """Answer ``GET /pacs/ingest``: counts and times alone."""
+    if request["method"] == "GET":
+        with _counts_lock:
+            counts = {refusal.reason: _counts[refusal.reason] for refusal in Refusal}
+        answer = {"quarantine": quarantine.report(), "refused": counts}
+        output.AnswerBuffer(json.dumps(answer), "application/json")
+    else:
+        output.SendMethodNotAllowed("GET")
 
 
 def commitment(*request: object) -> str:
@@ -160,7 +116,7 @@ def committed(sop_class: str, sop_instance: str, peer: str) -> int:
             verify(copy)
         stored_as = {orthanc.RestApiGet(f"/instances/{copy}/metadata/SopClassUid").decode() for copy in copies}
     except Exception as problem:  # an object that cannot be read back is not committed
-        alert("commitment-refused", "ProcessingFailure", peer, type(problem).__name__)
+        log("commitment-refused", "ProcessingFailure", peer, cause=type(problem).__name__)
         return Reason.PROCESSING_FAILURE
     if not copies:
         return Reason.NO_SUCH_OBJECT_INSTANCE
@@ -194,13 +150,22 @@ def start() -> None:
     """Register the guards; an error here ends Orthanc, which may not serve without them."""
     configuration = json.loads(orthanc.GetConfiguration())
     check_configuration(configuration)
-    reserved = Reserved.from_configuration(configuration)
-    orthanc.RegisterIncomingCStoreInstanceFilter(lambda instance: incoming_store(instance, reserved))
-    orthanc.RegisterReceivedInstanceCallback(received)
+    check_storage(configuration)
+    reserved, accepted = Reserved.from_configuration(configuration), Accepted.from_configuration(configuration)
+    quarantine = Quarantine.from_configuration(configuration, lambda: shelf_of(configuration))
+    ingest = Ingest(reserved, accepted, quarantine, InFlight())
+    orthanc.RegisterIncomingCStoreInstanceFilter(lambda instance: incoming_store(instance, ingest))
+    orthanc.RegisterReceivedInstanceCallback(lambda data, origin: ingest.received(data, origin, refused))
+    for uri, answer in routes(Acts(quarantine, ingest)).items():
+        orthanc.RegisterRestCallback(uri, answer)
+    orthanc.RegisterRestCallback(
+        "/pacs/ingest", lambda output, uri, **request: answer_ingest(output, quarantine, **request)
+    )
     orthanc.RegisterStorageCommitmentScpCallback(commitment, committed)
     orthanc.RegisterOnStoredInstanceCallback(stored)
     orthanc.RegisterRestCallback("/pacs/activity", answer_activity)
     orthanc.RegisterOnChangeCallback(changed)
+    pacs_outbound.register(configuration, log)
 
 
 start()

@@ -26,6 +26,12 @@ class Refusal(Enum):
     PROBE_OUTSIDE_RESERVED = ("ProbeOutsideReserved", 0x0124)
     """A probe sends something that is not marked as a probe's object: Refused, Not Authorized."""
 
+    SOP_CLASS_NOT_ACCEPTED = ("SopClassNotAccepted", 0x0122)
+    """The object's own SOP class is not on the archive's list: Refused, SOP Class not supported."""
+
+    TRANSFER_SYNTAX_NOT_ACCEPTED = ("TransferSyntaxNotAccepted", 0xC000)
+    """Its transfer syntax is not on the archive's list, by an upload: Cannot understand (PS3.4 B.2.3)."""
+
     STORE_IN_PROGRESS = ("StoreInProgress", 0xA700)
     """Another copy of this UID with other content is being stored now; a later try gets a final answer."""
 

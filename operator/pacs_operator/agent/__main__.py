@@ -1,4 +1,4 @@
-"""``pacs-agent``: ``run`` beside a server, ``init`` once before a job."""
+"""``pacs-agent``: ``run`` beside a server, ``init`` once before a job, ``quarantine`` for a person's decisions."""
 
 import asyncio
 import os
@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from pacs_operator.agent import quarantine
 from pacs_operator.agent.agent import Agent
 from pacs_operator.agent.clock import SystemClock
 from pacs_operator.agent.context import Context
@@ -27,6 +28,7 @@ CONFIG_FILE = Path(CONFIG_DIR) / "agent.json"
 ConfigOption = Annotated[Path, typer.Option("--config", help="agent.json, from the pod's ConfigMap")]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(quarantine.app, name="quarantine")
 
 
 def load_config(path: Path) -> AgentConfig:
@@ -81,7 +83,8 @@ def neighbour_of(config: AgentConfig, surroundings: Surroundings) -> Neighbour:
 
 async def _run(config: AgentConfig) -> None:
     surroundings = Surroundings()
-    context = Context(config, surroundings, PodVault(config.vault), SystemClock())
+    vault = PodVault(config.vault)
+    context = Context(config, surroundings, vault, SystemClock(), data_keys=vault)
     agent = asyncio.ensure_future(Agent(context, neighbour_of(config, surroundings)).run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -96,7 +99,8 @@ async def _init(config: AgentConfig, deadline_seconds: float) -> None:
     context = Context(config, Surroundings(), PodVault(config.vault), SystemClock())
     keeper = Keeper(context, lambda _: None)
     try:
-        await asyncio.wait_for(keeper.obtain_all(), deadline_seconds)
+        async with asyncio.timeout(deadline_seconds):
+            await keeper.obtain_all()
     except TimeoutError as error:
         reason = context.problems.newest_reason() or "VaultTimeout"
         raise VaultError(

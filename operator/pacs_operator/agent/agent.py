@@ -10,13 +10,14 @@ from pacs_operator.agent.errors import AgentConfigError, AgentError, NeighbourEr
 from pacs_operator.agent.feeds import CertificateFeed, PeersFeed
 from pacs_operator.agent.keeper import Keeper
 from pacs_operator.agent.log import Event, emit
-from pacs_operator.agent.neighbour import Changes, Neighbour, ProbeStore
+from pacs_operator.agent.neighbour import Changes, IngestSource, Neighbour, ProbeStore, Sealing, StorageTest
 from pacs_operator.agent.observer import QUESTION_SECONDS, Observer
 from pacs_operator.agent.peersfile import NOBODY
 from pacs_operator.agent.schedule import backoff_seconds
+from pacs_operator.agent.storagefeed import StorageFeed
 from pacs_operator.agent.webserver import WebServer
 from pacs_operator.agent.x509tools import describe
-from pacs_operator.domain.agentconfig import AgentStatus, PeerActivity
+from pacs_operator.domain.agentconfig import AgentStatus, IngestStatus, PeerActivity, StorageTold
 from pacs_operator.domain.names import CaName, Component
 
 WITH_PEERS = frozenset({Component.GATE, Component.ORTHANC})
@@ -46,6 +47,8 @@ class Agent:
         self._peers = PeersFeed(context, neighbour) if context.config.component in WITH_PEERS else None
         self._observer = Observer(context, neighbour, self.keeper)
         self._certificates = CertificateFeed(context, neighbour, self._observer.forget_served)
+        wanted = context.config.storage
+        self._storage = None if wanted is None else StorageFeed(context, wanted, self.keeper)
         self._started = False
         self.health_port = 0
         self.control_port = 0
@@ -90,6 +93,8 @@ class Agent:
         heart = asyncio.create_task(self._observer.beat())
         try:
             await self.keeper.obtain_all()
+            if self._storage is not None:
+                await self._storage.obtain()
             await self._prepare()
         finally:
             heart.cancel()
@@ -98,7 +103,9 @@ class Agent:
         failures = 0
         while True:
             try:
-                await self._neighbour.prepare(NOBODY if self._peers is None else self._peers.first())
+                await self._neighbour.prepare(
+                    NOBODY if self._peers is None else self._peers.first().at(self._context.clock.now())
+                )
             except AgentError as error:
                 failures += 1
                 self._context.problems.report("neighbour", error)
@@ -125,6 +132,8 @@ class Agent:
             group.create_task(self._observer.run())
             if self._peers is not None:
                 group.create_task(self._peers.run())
+            if self._storage is not None:
+                group.create_task(self._storage.run())
 
     def _files_changed(self, changes: Changes) -> None:
         self._certificates.add(changes)
@@ -176,15 +185,34 @@ class Agent:
                 for ca, trust in self.keeper.trust.items()
                 if trust.crl is not None and trust.crl.next_update_utc is not None
             },
+            storage=self._storage_told(),
             problems=self._context.problems.standing(),
             peers=await self._activity(),
+            ingest=await self._ingest(),
         )
+
+    def _storage_told(self) -> StorageTold | None:
+        if self._storage is None or self._storage.told is None:
+            return None
+        test = self._neighbour.storage_test if isinstance(self._neighbour, Sealing) else StorageTest()
+        verified = None if test.passed is None else rfc3339(test.passed)
+        return self._storage.told.model_copy(update={"verified": verified, "self_test": test.result})
 
     async def _activity(self) -> list[PeerActivity]:
         try:
-            return await asyncio.wait_for(self._neighbour.activity(), QUESTION_SECONDS)
+            async with asyncio.timeout(QUESTION_SECONDS):
+                return await self._neighbour.activity()
         except (TimeoutError, AgentError):
             return []
+
+    async def _ingest(self) -> IngestStatus | None:
+        if not isinstance(self._neighbour, IngestSource):
+            return None
+        try:
+            async with asyncio.timeout(QUESTION_SECONDS):
+                return await self._neighbour.ingest()
+        except (TimeoutError, AgentError):
+            return None
 
     async def remove_probe_objects(self, run: str) -> int:
         """Remove what one conformance run stored.

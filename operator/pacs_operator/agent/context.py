@@ -6,6 +6,7 @@ from typing import Protocol
 from pacs_operator.agent.clock import Clock
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.agent.problems import Problems
+from pacs_operator.agent.storagekeys import DataKeyVault
 from pacs_operator.domain.agentconfig import AgentConfig, Leaf
 from pacs_operator.domain.names import CaName
 
@@ -31,4 +32,5 @@ class Context:
     surroundings: Surroundings
     signer: Signer
     clock: Clock
+    data_keys: DataKeyVault | None = None  # beside Orthanc alone
     problems: Problems = field(default_factory=Problems)

@@ -106,7 +106,7 @@ class PeersFeed:
             wait -= POLL_SECONDS
 
     async def _apply(self, peers: LivePeers) -> None:
-        revision = await self._neighbour.apply_peers(peers)
+        revision = await self._neighbour.apply_peers(peers.at(self._clock.now()))
         self._problems.clear("peers-live")
         if revision != self.applied_revision:
             emit(Event.PEERS_APPLIED, revision=revision, peers=len(peers.peers))

@@ -8,6 +8,7 @@ from cryptography import x509
 from pacs_operator.agent.clock import Clock, SystemClock
 from pacs_operator.agent.errors import AgentConfigError, NeighbourError
 from pacs_operator.agent.gatelog import LogReader, Tally
+from pacs_operator.agent.gateroutes import Routes
 from pacs_operator.agent.gateslots import MAPS, Entries, Plan, Rights, live_slots, make_plan, wanted_rights
 from pacs_operator.agent.haproxy import BackendLoad, FileKind, HaproxySilentError, RuntimeSocket
 from pacs_operator.agent.neighbour import Changes
@@ -18,7 +19,7 @@ from pacs_operator.domain.agentconfig import AgentConfig, PeerActivity
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import CaName
 
-SERVED_LEAVES = ("server-ec", "server-rsa", "orthanc-client")
+SERVED_LEAVES = ("server-ec", "server-rsa", "orthanc-client", "outbound-server", "outbound-client")
 USED_ROOTS = (CaName.PEERS, CaName.INTERNAL)
 
 _END_SECONDS = 5.0
@@ -74,6 +75,7 @@ class GateNeighbour:
         self._surroundings = surroundings
         self._slots = config.gate_slots
         self._socket = RuntimeSocket(Path(config.haproxy_socket))
+        self._routes = Routes(self._socket, config.gate_slots)
         self._tally = Tally()
         self._log = LogReader(Path(config.haproxy_log_socket), self._tally, (clock or SystemClock()).now)
         self._writing = asyncio.Lock()
@@ -156,20 +158,28 @@ class GateNeighbour:
         """
         wanted = wanted_rights(peers)
         async with self._writing:
-            await self._note_earlier_sessions()
-            for _ in range(_ROUNDS):
-                plan = make_plan(live_slots(await self._read()), await self._busy_slots(), wanted, self._slots)
-                if not plan:
-                    break
-                await self._carry_out(plan)
-            await self._end_revoked()
-            await self._prove({name: rights for name, rights in wanted.items() if name not in plan.left_out})
-        if plan.left_out:
+            try:
+                left_out = await self._apply_inbound(wanted)
+            finally:  # neither way waits for the other
+                await self._routes.apply(peers)
+        if left_out:
             raise SlotsExhaustedError(
-                f"the gate has {self._slots} slots, {len(plan.left_out)} of {len(wanted)} peers find none",
+                f"the gate has {self._slots} slots, {len(left_out)} of {len(wanted)} peers find none",
                 action="bind fewer peers to this archive, or give several AE titles to one certificate",
             )
         return peers.revision
+
+    async def _apply_inbound(self, wanted: dict[str, Rights]) -> frozenset[str]:
+        """Return the certificate names for which there was no slot."""
+        await self._note_earlier_sessions()
+        for _ in range(_ROUNDS):
+            plan = make_plan(live_slots(await self._read()), await self._busy_slots(), wanted, self._slots)
+            if not plan:
+                break
+            await self._carry_out(plan)
+        await self._end_revoked()
+        await self._prove({name: rights for name, rights in wanted.items() if name not in plan.left_out})
+        return plan.left_out
 
     async def _prove(self, wanted: dict[str, Rights]) -> None:
         held = {slot: state.rights() for slot, state in live_slots(await self._read()).items()}
@@ -199,6 +209,8 @@ class GateNeighbour:
         for slot, before, after in plan.change:
             for title in sorted(after.titles - before.titles):
                 await self._socket.add_entry(gatemaps.TITLES, f"{slot}/{title}", "1")
+            if before.contained and not after.contained:
+                await self._socket.remove_entry(gatemaps.CONTAINED, slot)
         for slot, rights in plan.fill:
             await self._fill(slot, rights)
         if remain:
@@ -214,23 +226,41 @@ class GateNeighbour:
 
     async def _forget(self, slots: frozenset[str], entries: Entries) -> None:
         """Forget whose these slots were; until then nobody else gets them."""
-        for name in (gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.IDS):
+        for name in (
+            gatemaps.SOURCES,
+            gatemaps.LIMITS,
+            gatemaps.RATES,
+            gatemaps.EXCEPTIONS,
+            gatemaps.CONTAINED,
+            gatemaps.IDS,
+        ):
             for slot in slots & {key for key, _ in entries[name]}:
                 await self._socket.remove_entry(name, slot)
         for slot in slots:
+            await self._socket.forget_rate(slot)
             self._tally.serials.pop(slot, None)
 
     async def _narrow(self, slot: str, before: Rights, after: Rights) -> None:
+        if after.contained and not before.contained:
+            await self._socket.add_entry(gatemaps.CONTAINED, slot, "1")
         for title in sorted(before.titles - after.titles):
             await self._socket.remove_entry(gatemaps.TITLES, f"{slot}/{title}")
         if after.sources != before.sources:
             await self._socket.set_entry(gatemaps.SOURCES, slot, after.sources)
         if after.limit != before.limit:
             await self._socket.set_entry(gatemaps.LIMITS, slot, after.limit)
+        if after.rate != before.rate:
+            await self._socket.set_entry(gatemaps.RATES, slot, after.rate)
+        if after.exception != before.exception:
+            await self._socket.set_entry(gatemaps.EXCEPTIONS, slot, after.exception)
 
     async def _fill(self, slot: str, rights: Rights) -> None:
         await self._socket.add_entry(gatemaps.IDS, slot, rights.peer)
         await self._socket.add_entry(gatemaps.LIMITS, slot, rights.limit)
+        await self._socket.add_entry(gatemaps.RATES, slot, rights.rate)
+        await self._socket.add_entry(gatemaps.EXCEPTIONS, slot, rights.exception)
+        if rights.contained:
+            await self._socket.add_entry(gatemaps.CONTAINED, slot, "1")
         await self._socket.add_entry(gatemaps.SOURCES, slot, rights.sources)
         for title in sorted(rights.titles):
             await self._socket.add_entry(gatemaps.TITLES, f"{slot}/{title}", "1")
@@ -326,4 +356,6 @@ class GateNeighbour:
             rejections=counts.rejections,
             presented_not_after=counts.presented_not_after,
             open_associations=load.open_sessions if load else 0,
+            limited=counts.limited,
+            last_limited=counts.last_limited,
         )

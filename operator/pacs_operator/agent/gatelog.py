@@ -30,9 +30,15 @@ class Reason(StrEnum):
     WRONG_CALLED_AE_TITLE = "WrongCalledAETitle"
     WRONG_CALLING_AE_TITLE = "WrongCallingAETitle"
     TOO_MANY_ASSOCIATIONS = "TooManyAssociations"
+    CONTAINED = "Contained"
+    TOO_MANY_PER_MINUTE = "TooManyPerMinute"
+    TLS_EXCEPTION_NEEDED = "TlsExceptionNeeded"
     GATE_FULL = "GateFull"
     ARCHIVE_UNAVAILABLE = "ArchiveUnavailable"
     TLS = "Tls"
+
+
+_LIMITED = (Reason.TOO_MANY_ASSOCIATIONS, Reason.TOO_MANY_PER_MINUTE)  # by the peer's own limits
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,8 @@ class PeerCounts:
     last_rejection_reason: str | None = None
     rejections: int = 0
     presented_not_after: str | None = None
+    limited: int = 0
+    last_limited: str | None = None
 
 
 @dataclass
@@ -116,6 +124,9 @@ class Tally:
         counts.rejections += 1
         counts.last_rejection = rfc3339(now)
         counts.last_rejection_reason = record.reason.value
+        if record.reason in _LIMITED:
+            counts.limited += 1
+            counts.last_limited = counts.last_rejection
 
     def know(self, peer_of: dict[str, str]) -> None:
         """Take over who has which certificate; counts of those who are gone go too, or they would grow for ever."""

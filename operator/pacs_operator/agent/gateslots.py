@@ -7,7 +7,16 @@ from pacs_operator.agent.errors import InvalidPeersError
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 
-MAPS = (gatemaps.IDS, gatemaps.TITLES, gatemaps.SOURCES, gatemaps.LIMITS, gatemaps.IDENTITY)
+MAPS = (
+    gatemaps.IDS,
+    gatemaps.TITLES,
+    gatemaps.SOURCES,
+    gatemaps.LIMITS,
+    gatemaps.RATES,
+    gatemaps.EXCEPTIONS,
+    gatemaps.CONTAINED,
+    gatemaps.IDENTITY,
+)
 Entries = dict[str, list[tuple[str, str]]]  # map -> its entries as read
 
 
@@ -20,16 +29,22 @@ class Rights:
     titles: frozenset[str]  # keys of gatemaps.TITLES without the slot
     sources: str
     limit: str
+    contained: bool = False
+    rate: str = gatemaps.NO_RATE
+    exception: str = gatemaps.NO_EXCEPTION
 
     @classmethod
     def of(cls, peer: LivePeer) -> "Rights":
         """Return the rights that a peer's entry in the live list gives."""
         return cls(
             peer=peer.id,
-            identity=peer.dns_name.lower(),
+            identity=peer.identity,
             titles=frozenset(map(gatemaps.title_hex, peer.ae_titles)),
             sources=gatemaps.sources_value(peer.source_cidrs),
             limit=str(peer.max_associations),
+            contained=bool(peer.contained),
+            rate=str(peer.associations_per_minute or gatemaps.NO_RATE),
+            exception=str(peer.tls_exception_until or gatemaps.NO_EXCEPTION),
         )
 
     def narrows(self, before: "Rights") -> bool:
@@ -38,7 +53,13 @@ class Rights:
         A lower limit does not count: it holds for new associations, and which of the open ones should end
         nobody could say.
         """
-        return not before.titles <= self.titles or not _sources_widen(before.sources, self.sources)
+        shut = (self.contained and not before.contained) or _leave(self.exception) < _leave(before.exception)
+        return shut or not before.titles <= self.titles or not _sources_widen(before.sources, self.sources)
+
+
+def _leave(until: str) -> int:
+    """Return the end of an exception as a number; what is none was not written by us and counts as the longest."""
+    return int(until) if until.isdecimal() else 2**63
 
 
 def _sources_widen(before: str, after: str) -> bool:
@@ -58,13 +79,27 @@ class LiveSlot:
     titles: list[str] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)
+    rates: list[str] = field(default_factory=list)
+    exceptions: list[str] = field(default_factory=list)
+    contained: list[str] = field(default_factory=list)
 
     def rights(self) -> Rights | None:
         """Return what it gives, or None when it is incomplete or ambiguous."""
-        one_each = all(len(values) == 1 for values in (self.ids, self.identities, self.sources, self.limits))
-        if not one_each or len(set(self.titles)) != len(self.titles):
+        single = (self.ids, self.identities, self.sources, self.limits, self.rates, self.exceptions)
+        if any(len(values) != 1 for values in single) or len(set(self.titles)) != len(self.titles):
             return None
-        return Rights(self.ids[0], self.identities[0], frozenset(self.titles), self.sources[0], self.limits[0])
+        if len(self.contained) > 1:
+            return None
+        return Rights(
+            peer=self.ids[0],
+            identity=self.identities[0],
+            titles=frozenset(self.titles),
+            sources=self.sources[0],
+            limit=self.limits[0],
+            contained=bool(self.contained),
+            rate=self.rates[0],
+            exception=self.exceptions[0],
+        )
 
 
 def live_slots(entries: Entries) -> dict[str, LiveSlot]:
@@ -75,7 +110,14 @@ def live_slots(entries: Entries) -> dict[str, LiveSlot]:
     for key, _ in entries[gatemaps.TITLES]:
         slot, _, title = key.partition("/")
         slots[slot].titles.append(title)
-    for name, attribute in ((gatemaps.IDS, "ids"), (gatemaps.SOURCES, "sources"), (gatemaps.LIMITS, "limits")):
+    for name, attribute in (
+        (gatemaps.IDS, "ids"),
+        (gatemaps.SOURCES, "sources"),
+        (gatemaps.LIMITS, "limits"),
+        (gatemaps.CONTAINED, "contained"),
+        (gatemaps.RATES, "rates"),
+        (gatemaps.EXCEPTIONS, "exceptions"),
+    ):
         for slot, value in entries[name]:
             getattr(slots[slot], attribute).append(value)
     return dict(slots)
@@ -108,7 +150,7 @@ def wanted_rights(peers: LivePeers) -> dict[str, Rights]:
         other = wanted.setdefault(rights.identity, rights)
         if other is not rights:
             raise InvalidPeersError(
-                f"peers.json: {other.peer} and {rights.peer} have the same certificate name {rights.identity}",
+                f"peers.json: {other.peer} and {rights.peer} have the same identity {rights.identity}",
                 action="give one of the two DicomPeers another certificate name",
             )
     return wanted

@@ -148,7 +148,15 @@ class RuntimeSocket:
 
     async def end_sessions(self, slot: str) -> None:
         """End all sessions of a slot, half-open ones included."""
-        await self._silently(f"shutdown sessions server {gatemaps.backend_name(slot)}/{gatemaps.SERVER}")
+        await self.end_connections(gatemaps.backend_name(slot), gatemaps.SERVER)
+
+    async def end_connections(self, backend: str, server: str) -> None:
+        """End all sessions of one server, half-open ones included."""
+        await self._silently(f"shutdown sessions server {backend}/{server}")
+
+    async def forget_rate(self, slot: str) -> None:
+        """Begin a slot's minute anew: the next peer there has not asked for anything yet."""
+        await self._silently(f"set table {gatemaps.COUNTS_TABLE} key {slot} data.gpc0_rate 0")
 
     async def replace_file(self, kind: FileKind, path: Path, pem: str) -> None:
         """Bring new content of a certificate, CA or CRL file into use for new handshakes.

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from pacs_operator.agent.clock import sleep_until
 from pacs_operator.agent.context import Context
@@ -13,6 +14,8 @@ from pacs_operator.agent.neighbour import Changes
 from pacs_operator.agent.schedule import backoff_seconds
 from pacs_operator.domain.errors import PacsError, VaultError
 from pacs_operator.domain.names import CaName
+
+T = TypeVar("T")
 
 
 class Keeper:
@@ -92,6 +95,14 @@ class Keeper:
                 self.renewing -= 1
                 self._problems.clear(one.subject)
                 return changes
+
+    async def in_vault_thread(self, act: Callable[[], T]) -> T:
+        """Ask Vault something of one's own, in turn with the certificates."""
+        self.renewing += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._vault_thread, act)
+        finally:
+            self.renewing -= 1
 
     def look_at_ages(self) -> None:
         """Report what is expired or has not been refreshed for too long; what serves keeps serving."""

@@ -9,10 +9,11 @@ A neighbour is built as ``XNeighbour(config: AgentConfig, surroundings: Surround
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from pacs_operator.agent.x509tools import Served
-from pacs_operator.domain.agentconfig import PeerActivity
+from pacs_operator.domain.agentconfig import IngestStatus, PeerActivity
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import CaName
 
@@ -86,6 +87,45 @@ class Neighbour(Protocol):
 
     async def close(self) -> None:
         """End background work; the neighbour itself keeps running."""
+
+
+@dataclass(frozen=True)
+class StorageTest:
+    """A test of the encrypting storage: an object is written, read back, and looked for in clear on the volume.
+
+    Parameters
+    ----------
+    result
+        ``Passed``, or one word for what failed; None before the first.
+    passed
+        When one last passed.
+    """
+
+    result: str | None = None
+    passed: datetime | None = None
+
+
+@runtime_checkable
+class Sealing(Protocol):
+    """A neighbour that encrypts what it stores."""
+
+    @property
+    def storage_test(self) -> StorageTest:
+        """Return how its last test of itself ended, and when it last passed."""
+
+
+@runtime_checkable
+class IngestSource(Protocol):
+    """A neighbour that judges what it is sent."""
+
+    async def ingest(self) -> IngestStatus:
+        """Return what it turned away and what it holds in quarantine.
+
+        Raises
+        ------
+        NeighbourError
+            The neighbour did not answer, or not as agreed.
+        """
 
 
 @runtime_checkable

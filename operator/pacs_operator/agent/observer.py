@@ -118,6 +118,8 @@ class RestartPendingError(AgentError):
 
 async def _answer(question: Awaitable[T], otherwise: T) -> T:
     try:
-        return await asyncio.wait_for(question, QUESTION_SECONDS)
+        # Python 3.11's wait_for loses an end that comes at the very moment of the answer.
+        async with asyncio.timeout(QUESTION_SECONDS):
+            return await question
     except TimeoutError:
         return otherwise

@@ -4,21 +4,25 @@ import asyncio
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from pacs_operator.agent.errors import AgentConfigError, NeighbourError
 from pacs_operator.agent.files import PRIVATE, read_if_there, write_atomic
-from pacs_operator.agent.neighbour import Changes
-from pacs_operator.agent.orthanc_entries import Entry, entries_of, same
+from pacs_operator.agent.neighbour import Changes, StorageTest
+from pacs_operator.agent.orthanc_entries import Entry, Exit, destinations_of, entries_of, same
 from pacs_operator.agent.orthanc_rest import REMOVAL_SECONDS, OrthancRest
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.agent.peek import peek_certificate
 from pacs_operator.agent.x509tools import Served, served_of
-from pacs_operator.domain.agentconfig import AgentConfig, PeerActivity
+from pacs_operator.domain.agentconfig import AgentConfig, IngestStatus, PeerActivity
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import PROBE_PATIENT_PREFIX
 
 T = TypeVar("T")
+PASSED = "Passed"
 SERVER_LEAF = "dicom-server"
 _REFUSED = ("refusedDuplicates", "refusedReserved", "refusedOther")  # as the archive plugin groups its refusals
 
@@ -35,11 +39,14 @@ class OrthancNeighbour:
         if config.orthanc_url is None:
             raise AgentConfigError("agent.json: orthancUrl is missing", action="write http://127.0.0.1:8042")
         self._rest = OrthancRest(config.orthanc_url)
+        self._exit = _exit(config)
         self._surroundings = surroundings
         self._server_leaf = next((leaf for leaf in config.leaves if leaf.name == SERVER_LEAF), None)
         self._base = surroundings.config / "orthanc.json"
         self._assembled = surroundings.run / "orthanc" / "orthanc.json"
         self._peers: LivePeers | None = None
+        self._seals = config.storage is not None
+        self.storage_test = StorageTest()
         # Two: a long removal must not make Orthanc look dead.
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="orthanc")
 
@@ -61,7 +68,8 @@ class OrthancNeighbour:
                 action="mount the rendered orthanc.json there; modalities come from peers.json alone",
                 reason="OrthancConfigInvalid",
             ) from error
-        base["DicomModalities"] = entries_of(peers)
+        base["DicomModalities"] = entries_of(peers, self._exit)
+        base["PacsArchive"] = {**base.get("PacsArchive", {}), "MoveDestinations": destinations_of(peers)}
         document = json.dumps(base, indent=1, sort_keys=True).encode()
         try:
             self._assembled.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -83,11 +91,29 @@ class OrthancNeighbour:
         The file is written first: Orthanc may restart at any moment, and must then not come up with revoked peers.
         """
         await self._in_thread(lambda: self._assemble(peers))
-        await self._in_thread(lambda: self._apply_live(entries_of(peers)))
+        await self._in_thread(lambda: self._apply_live(peers))
         self._peers = peers
         return peers.revision
 
-    def _apply_live(self, wanted: dict[str, Entry]) -> None:
+    def _apply_live(self, peers: LivePeers) -> None:
+        try:
+            self._apply_destinations(peers)
+        finally:  # rights are taken away whatever the plugin says
+            self._apply_entries(entries_of(peers, self._exit))
+
+    def _apply_destinations(self, peers: LivePeers) -> None:
+        wanted = destinations_of(peers)
+        live = self._rest.destinations()
+        if live is None and not any(peer.outbound for peer in peers.peers):
+            return  # an Orthanc without the plugin reaches nobody by these entries
+        if live != wanted and self._rest.put_destinations(wanted) != wanted:
+            raise NeighbourError(
+                "Orthanc's plugin shows destinations other than those it was given",
+                action="compare the archive's image with the release; the agent tries again",
+                reason="ReadBackDiffers",
+            )
+
+    def _apply_entries(self, wanted: dict[str, Entry]) -> None:
         live = self._rest.modalities()
         for name in live.keys() - wanted.keys():  # revoking comes before granting
             self._rest.delete_modality(name)
@@ -106,8 +132,31 @@ class OrthancNeighbour:
             )
 
     async def ready(self) -> bool:
-        """Tell whether Orthanc answers and its database is up (``/statistics`` needs it, ``/system`` alone lies)."""
-        return await self._in_thread(lambda: self._rest.ok("/statistics") and self._rest.ok("/system"))
+        """Tell whether Orthanc answers, its database is up, and what it stores is encrypted where that was asked for.
+
+        ``/statistics`` needs the database, ``/system`` alone lies.
+        """
+        return await self._in_thread(
+            lambda: self._rest.ok("/statistics") and self._rest.ok("/system") and self._seals_or_need_not()
+        )
+
+    def _seals_or_need_not(self) -> bool:
+        """Tell whether the encrypting storage is what Orthanc stores with.
+
+        A failed test of itself is told, and takes nobody's images away: a full volume still reads.
+        """
+        if not self._seals:
+            return True
+        try:
+            told = self._rest.ask("GET", "/pacs/storage")
+        except NeighbourError:
+            return False
+        if not isinstance(told, dict) or told.get("mode") != "Transit":
+            return False
+        result = str(told.get("selfTest"))
+        passed = datetime.now(UTC) if result == PASSED else self.storage_test.passed
+        self.storage_test = StorageTest(result, passed)
+        return True
 
     async def alive(self) -> bool:
         """Tell whether Orthanc answers at all, with or without database: a restart would not bring that back."""
@@ -132,6 +181,18 @@ class OrthancNeighbour:
         by_title = counted.get("peers", {}) if isinstance(counted, dict) else {}
         peers = [] if self._peers is None else self._peers.peers
         return [_sum_up(peer.id, [by_title[title] for title in peer.ae_titles if title in by_title]) for peer in peers]
+
+    async def ingest(self) -> IngestStatus:
+        """Return what the archive plugin turned away, and what it holds in quarantine."""
+        told = await self._in_thread(lambda: self._rest.ask("GET", "/pacs/ingest"))
+        try:
+            return IngestStatus.model_validate(told)
+        except ValidationError as error:
+            raise NeighbourError(
+                "Orthanc's plugin tells of its ingest in another form",
+                action="use archive and tools images of one release",
+                reason="NeighbourRefused",
+            ) from error
 
     async def remove_probe_objects(self, run: str) -> int:
         """Remove the patients that one run made; each is looked at before it goes."""
@@ -158,6 +219,12 @@ class OrthancNeighbour:
     async def close(self) -> None:
         """Let go of the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _exit(config: AgentConfig) -> Exit | None:
+    if config.outbound_host is None or config.outbound_port is None:
+        return None
+    return Exit(config.outbound_host, config.outbound_port)
 
 
 def _sum_up(peer_id: str, counts: list[dict[str, Any]]) -> PeerActivity:

@@ -86,12 +86,28 @@ class OrthancRest:
         """Remove one entry."""
         self.ask("DELETE", f"/modalities/{quote(name, safe='')}")
 
+    def destinations(self) -> dict[str, dict[str, str]] | None:
+        """Return who may have images sent where, as the archive plugin has it; None when there is no plugin."""
+        if self.call("GET", "/pacs/destinations").status_code == 404:
+            return None
+        return _lists(self.ask("GET", "/pacs/destinations"))
+
+    def put_destinations(self, lists: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+        """Replace those lists, and return them as they are in effect."""
+        return _lists(self.ask("PUT", "/pacs/destinations", lists))
+
     def ok(self, path: str) -> bool:
         """Tell whether a GET succeeds; never raises."""
         try:
             return self.call("GET", path).status_code == 200
         except NeighbourError:
             return False
+
+
+def _lists(answer: Any) -> dict[str, dict[str, str]]:
+    if not isinstance(answer, dict) or not all(isinstance(entries, dict) for entries in answer.values()):
+        raise NeighbourError("the archive plugin's list of destinations is not a map", action=RESTART_ACTION)
+    return answer
 
 
 def _bare(path: str) -> str:

@@ -3,7 +3,16 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pacs_operator.domain.agentconfig import CONFIG_DIR, PEERS_DIR, RUN_DIR, TLS_DIR
+from pacs_operator.domain.agentconfig import (
+    CONFIG_DIR,
+    IMAGES_DIR,
+    PEERS_DIR,
+    RUN_DIR,
+    SEALED_DIR,
+    STORAGE_KEYS_DIR,
+    STORAGE_RING_FILE,
+    TLS_DIR,
+)
 from pacs_operator.domain.gatepeers import PEERS_FILE
 from pacs_operator.domain.names import CaName, Port
 
@@ -22,6 +31,8 @@ class Surroundings:
         The component's own configuration (ConfigMap, read-only).
     peers
         Folder of ``peers.json`` (ConfigMap, read-only).
+    images
+        The images' volume, where this agent has it.
     health_port
         Plain HTTP for the kubelet.
     control_port
@@ -34,10 +45,26 @@ class Surroundings:
     run: Path = Path(RUN_DIR)
     config: Path = Path(CONFIG_DIR)
     peers: Path = Path(PEERS_DIR)
+    images: Path = Path(IMAGES_DIR)
     health_port: int = Port.AGENT_HEALTH
     control_port: int = Port.AGENT_CONTROL
     postgres_port: int = Port.POSTGRES
     dicom_port: int = Port.ORTHANC_DICOM
+
+    @property
+    def sealed(self) -> Path:
+        """Return the folder of encrypted images."""
+        return self.images / Path(SEALED_DIR).name
+
+    @property
+    def storage_keys(self) -> Path:
+        """Return the folder of wrapped data keys."""
+        return self.images / Path(STORAGE_KEYS_DIR).name
+
+    @property
+    def ring(self) -> Path:
+        """Return the path of the storage plugin's list of data keys."""
+        return self.run / Path(STORAGE_RING_FILE).name
 
     @property
     def peers_file(self) -> Path:

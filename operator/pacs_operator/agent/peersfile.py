@@ -40,7 +40,8 @@ def parse_peers(raw: bytes) -> LivePeers:
         peers = LivePeers.model_validate_json(raw)
         for number, peer in enumerate(peers.peers):
             field = f"peers.json: peers[{number}]"
-            check_dns_name(peer.dns_name, f"{field}.dnsName")
+            if peer.dns_name is not None:
+                check_dns_name(peer.dns_name, f"{field}.dnsName")
             for title in peer.ae_titles:
                 check_ae_title(title, f"{field}.aeTitles")
             check_disjoint(peer.source_cidrs, f"{field}.sourceCIDRs")
@@ -52,7 +53,7 @@ def parse_peers(raw: bytes) -> LivePeers:
         raise InvalidPeersError(error.message, action=action) from error
     for what, values in (
         ("id", [peer.id for peer in peers.peers]),
-        ("dnsName", [peer.dns_name for peer in peers.peers]),
+        ("identity", [peer.identity for peer in peers.peers]),
         ("AE title", [title for peer in peers.peers for title in peer.ae_titles]),
     ):
         if len(set(values)) != len(values):

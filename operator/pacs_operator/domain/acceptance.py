@@ -6,12 +6,15 @@ rights; a title or an identity belongs to whoever claimed it first.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import covered
 from pacs_operator.domain.leaves import is_reserved_dns_name
-from pacs_operator.domain.peer import Peer
+from pacs_operator.domain.legacy import MAX_AHEAD, Legacy
+from pacs_operator.domain.peer import Peer, Right
+from pacs_operator.domain.staffed import closing_time
 
 #: The gate has 256 pre-allocated slots; two belong to the archive's own probes.
 MAX_PEERS = 254
@@ -44,7 +47,13 @@ class Decision:
     message: str
 
 
-def decide(archive: Archive | None, claims: Iterable[Claim], consenting: set[str], archive_name: str) -> list[Decision]:
+def decide(
+    archive: Archive | None,
+    claims: Iterable[Claim],
+    consenting: set[str],
+    archive_name: str,
+    now: datetime | None = None,
+) -> list[Decision]:
     """Decide on all claims to one archive, the earliest first.
 
     Parameters
@@ -57,6 +66,8 @@ def decide(archive: Archive | None, claims: Iterable[Claim], consenting: set[str
         Namespaces whose labels match ``spec.peers.namespaceSelector``.
     archive_name
         Name that the claims refer to.
+    now
+        Time of the pass (UTC), by which exceptions end; needed wherever there is an archive.
 
     Returns
     -------
@@ -75,11 +86,13 @@ def decide(archive: Archive | None, claims: Iterable[Claim], consenting: set[str
                     reason="ArchiveNotFound",
                 )
             _check_bounds(archive, peer, consenting)
+            if peer.spec.legacy:
+                _check_legacy(archive, peer.spec.legacy, now)
             taken.claim(peer)
         except InvalidSpecError as error:
             decisions.append(Decision(claim, False, error.reason, str(error)))
         else:
-            decisions.append(Decision(claim, True, ACCEPTED, f"Bound to {peer.spec.certificate.dns_name}"))
+            decisions.append(Decision(claim, True, ACCEPTED, _bound(peer)))
     return decisions
 
 
@@ -120,17 +133,83 @@ def _check_bounds(archive: Archive, peer: Peer, consenting: set[str]) -> None:
                 action="drop the right, or have spec.peers.maxRights of the archive widened",
                 reason="RightNotAllowed",
             )
-    if archive.spec.dicom.ae_title in peer.spec.ae_titles:
+    tier = peer.spec.tls.exception.tier if peer.spec.tls else None
+    if tier and tier not in bounds.tls_exceptions:
         raise InvalidSpecError(
-            f"spec.aeTitles: {archive.spec.dicom.ae_title!r} is the archive's own AE title",
-            action="give the device a title of its own",
-            reason="DuplicateAETitle",
+            f"spec.tls.exception.tier: {tier.value} is not among the archive's tlsExceptions",
+            action="take the exception away, or have the tier added to spec.peers.tlsExceptions of the archive",
+            reason="TlsExceptionNotAllowed",
         )
-    if is_reserved_dns_name(peer.spec.certificate.dns_name):
+    _check_outbound(archive, peer)
+    for title in archive.spec.dicom.called_titles:
+        if title in peer.spec.ae_titles:
+            raise InvalidSpecError(
+                f"spec.aeTitles: {title!r} is the archive's own AE title or one of its aliases",
+                action="give the device a title of its own",
+                reason="DuplicateAETitle",
+            )
+    if peer.spec.certificate and is_reserved_dns_name(peer.spec.certificate.dns_name):
         raise InvalidSpecError(
             f"spec.certificate.dnsName: {peer.spec.certificate.dns_name!r} is a name of the cluster's own services",
             action="use a name of the device, for example ct1.imaging.example",
             reason="ReservedIdentity",
+        )
+
+
+def _bound(peer: Peer) -> str:
+    if peer.spec.legacy is None:
+        return f"Bound to {peer.spec.identity}"
+    legacy = peer.spec.legacy
+    return f"STANDING EXCEPTION: without TLS on port {legacy.port} until {legacy.expires}: {legacy.reason}"
+
+
+def _check_legacy(archive: Archive, legacy: Legacy, now: datetime | None) -> None:
+    dicom = archive.spec.dicom
+    if archive.spec.peers.legacy != "Allowed" or dicom.legacy_ports is None:
+        raise InvalidSpecError(
+            f"spec.legacy: archive {archive.name!r} takes no device without TLS",
+            action="have spec.peers.legacy: Allowed and spec.dicom.legacyPorts set by whoever answers for the archive",
+            reason="LegacyNotAllowed",
+        )
+    if legacy.port not in dicom.legacy_ports:
+        raise InvalidSpecError(
+            f"spec.legacy.port: {legacy.port} lies outside the archive's legacyPorts "
+            f"({dicom.legacy_ports.first} to {dicom.legacy_ports.last})",
+            action="choose a free port inside, or have the range widened",
+            reason="LegacyPortNotAllowed",
+        )
+    if now is not None and legacy.end - now > MAX_AHEAD:
+        raise InvalidSpecError(
+            f"spec.legacy.expires: {legacy.expires} is more than {MAX_AHEAD.days} days ahead",
+            action="choose an earlier day; it can be extended with a new reason when it comes near",
+            reason="LegacyTooLong",
+        )
+    if now is None or dicom.staffed_hours is None:
+        return  # nobody can tell when it closes: what stands in the live list does
+    closes = closing_time(dicom.staffed_hours, legacy.end)
+    if closes <= now:
+        raise InvalidSpecError(
+            f"spec.legacy.expires: {legacy.expires} has passed, and the port was closed at {closes:%Y-%m-%dT%H:%M:%SZ}",
+            action="give the device a certificate; else extend with a later expires and a new reason",
+            reason="LegacyExpired",
+        )
+
+
+def _check_outbound(archive: Archive, peer: Peer) -> None:
+    outbound, allowed = peer.spec.outbound, archive.spec.peers.allowed_cidrs
+    if outbound is None:
+        if Right.STORAGE_COMMITMENT in peer.spec.rights:
+            raise InvalidSpecError(
+                "spec.outbound: absent, but the right StorageCommitment needs it: the report comes on a new connection",
+                action="say in spec.outbound where the device listens for it, or drop the right",
+                reason="OutboundMissing",
+            )
+        return
+    if not covered(outbound.address, allowed):
+        raise InvalidSpecError(
+            f"spec.outbound.address: {outbound.address} lies outside the archive's allowedCIDRs ({', '.join(allowed)})",
+            action="name the device's address, or have spec.peers.allowedCIDRs of the archive widened",
+            reason="OutboundNotAllowed",
         )
 
 
@@ -151,8 +230,15 @@ class _Taken:
                     action="choose another title, or remove it from the earlier peer",
                     reason="DuplicateAETitle",
                 )
-        identity = peer.spec.certificate.dns_name
+        identity = peer.spec.identity
         if identity in self._identities:
+            if peer.spec.legacy:
+                raise InvalidSpecError(
+                    f"spec.legacy.port: {peer.spec.legacy.port} belongs to DicomPeer {self._identities[identity]}, "
+                    "which came first",
+                    action="give each device without TLS a port of its own",
+                    reason="DuplicateLegacyPort",
+                )
             raise InvalidSpecError(
                 f"spec.certificate.dnsName: {identity!r} belongs to DicomPeer {self._identities[identity]}, "
                 "which came first",

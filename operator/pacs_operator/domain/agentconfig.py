@@ -18,6 +18,10 @@ RUN_DIR = "/run/pacs"  # memory-backed: sockets, assembled configuration
 CONFIG_DIR = "/etc/pacs"  # ConfigMap: agent.json and the component's own configuration
 PEERS_DIR = "/etc/pacs-peers"  # ConfigMap of its own, so that peers change without touching the rest
 VAULT_CA_FILE = "/etc/pacs/vault-ca.pem"
+IMAGES_DIR = "/var/lib/orthanc/db"  # the images' volume
+SEALED_DIR = f"{IMAGES_DIR}/sealed"  # encrypted images, in the layout of images/archive/storage
+STORAGE_KEYS_DIR = f"{IMAGES_DIR}/keys"  # their data keys, wrapped by Vault
+STORAGE_RING_FILE = f"{RUN_DIR}/storage.keys"  # the data keys for the storage plugin, in memory
 TOKEN_FILE = "/var/run/secrets/pacs/token"  # noqa: S105  # a path: projected token with Vault's audience
 
 
@@ -65,6 +69,13 @@ class Leaf(Model):
     ttl_seconds: Annotated[int, Field(ge=60)]
 
 
+class StorageKeyring(Model):
+    """How the data keys of encrypted images are kept."""
+
+    transit_key: Annotated[str, Field(min_length=1, max_length=253)]  # wraps them; bears the pod's own name
+    max_age_days: Annotated[int, Field(ge=1, le=3650)]  # after that, new images get a new one
+
+
 class AgentConfig(Model):
     """All an agent knows; it has no access to the Kubernetes API."""
 
@@ -78,6 +89,9 @@ class AgentConfig(Model):
     control_clients: dict[Literal["status", "cleanup"], str] = {}  # route -> DNS name its caller must carry
     ae_title: str
     orthanc_url: str | None = None  # orthanc: loopback REST
+    storage: StorageKeyring | None = None  # orthanc: images are encrypted; None: they are not
+    outbound_host: str | None = None  # orthanc: the gate's outbound side, the only place it may send to
+    outbound_port: int | None = None
     haproxy_socket: str | None = None  # gate: runtime API socket
     haproxy_log_socket: str | None = None  # gate: datagram socket the agent reads association records from
     gate_slots: int = 256  # gate: number of peer backends in haproxy.cfg
@@ -116,6 +130,36 @@ class PeerActivity(Told):
     rejections: Count = 0
     presented_not_after: Time | None = None
     open_associations: Count = 0
+    limited: Count = 0  # of the rejections: by the peer's own limits
+    last_limited: Time | None = None
+
+
+class StorageTold(Told):
+    """How images lie on the volume, told by the agent beside Orthanc while they are encrypted."""
+
+    active_key: Annotated[int, Field(ge=1, le=2**32 - 1)]  # data key of new images
+    keys: Annotated[int, Field(ge=1, le=2**32 - 1)]  # data keys in all, the older ones for older images
+    self_test: Reason | None = None  # how the storage plugin's last test of itself ended: Passed, or what failed
+    verified: Time | None = None  # when an object was last written, read back, and not found in clear on the volume
+
+
+class QuarantineStatus(Told):
+    """Objects that came under a known SOP Instance UID with other content."""
+
+    held: Count
+    bytes: Count
+    unreadable: Count = 0  # of those held, whose own record cannot be read
+    oldest: Time | None = None
+    full: bool = False  # the last one that should have been kept was not
+    taken: Count = 0  # since Orthanc started, as the next one
+    not_taken: Count = 0
+
+
+class IngestStatus(Told):
+    """What Orthanc's plugin turned away on the way in, by reason, since Orthanc started; counts and times only."""
+
+    quarantine: QuarantineStatus
+    refused: Annotated[dict[Reason, Count], Field(max_length=32)] = {}
 
 
 class AgentStatus(Told):
@@ -128,6 +172,8 @@ class AgentStatus(Told):
     config_applied: bool = True
     leaves: Annotated[list[LeafStatus], Field(max_length=16)]
     crl_next_update: dict[CaName, Time] = {}
+    storage: StorageTold | None = None
     # Subject (leaf/<name>, trust/<ca>, peers, neighbour) -> reason; standing ones only.
     problems: Annotated[dict[Subject, Reason], Field(max_length=64)] = {}
     peers: Annotated[list[PeerActivity], Field(max_length=256)] = []
+    ingest: IngestStatus | None = None  # Orthanc's agent alone

@@ -5,11 +5,18 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, model_validator
 
+from pacs_operator.domain import storable
+from pacs_operator.domain.containment import Containment
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint
+from pacs_operator.domain.legacy import LegacyPorts, StaffedHours
 from pacs_operator.domain.model import Model
-from pacs_operator.domain.peer import Right
+from pacs_operator.domain.names import PROBE_AE_TITLE
+from pacs_operator.domain.peer import Right, TlsTier
+from pacs_operator.domain.storable import check_transfer_syntaxes
 
+#: A new data key for new images each quarter, where the spec leaves it open.
+DATA_KEY_AGE_DAYS = 90
 Quantity = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -27,10 +34,30 @@ class Bootstrap(Model):
     lineage_id: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(None, alias="lineageID")
 
 
+Storable = Annotated[str, Field(pattern=r"^(Default|(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+)$", max_length=64)]
+
+
+class Accept(Model):
+    """What may be stored: UIDs, ``Default`` among them stands for the archive's own list, which holds when absent."""
+
+    sop_classes: Annotated[list[Storable], Field(min_length=1, max_length=256)] = [storable.DEFAULT]
+    transfer_syntaxes: Annotated[list[Storable], Field(min_length=1, max_length=64)] = [storable.DEFAULT]
+
+
 class Dicom(Model):
-    """How the archive is called in DICOM."""
+    """How the archive is called in DICOM, and what it stores."""
 
     ae_title: str
+    aliases: Annotated[list[str], Field(max_length=10)] = []
+    legacy_ports: LegacyPorts | None = None
+    staffed_hours: StaffedHours | None = None
+
+    @property
+    def called_titles(self) -> list[str]:
+        """Return all titles by which devices may call it, its own first."""
+        return [self.ae_title, *self.aliases]
+
+    accept: Accept = Accept()
 
 
 class PeerBounds(Model):
@@ -39,6 +66,8 @@ class PeerBounds(Model):
     namespace_selector: "LabelSelector"
     allowed_cidrs: Annotated[list[str], Field(min_length=1, max_length=32, alias="allowedCIDRs")]
     max_rights: Annotated[list[Right], Field(min_length=1, max_length=7)]
+    tls_exceptions: Annotated[list[TlsTier], Field(max_length=4)] = []
+    legacy: Literal["Allowed", "Forbidden"] = "Forbidden"
 
 
 class LabelSelector(Model):
@@ -54,17 +83,49 @@ class Storage(Model):
     storage_class_name: Annotated[str, Field(min_length=1, max_length=253)]
 
 
+class Quarantine(Model):
+    """Room for objects that came under a known SOP Instance UID with other content."""
+
+    max_objects: Annotated[int, Field(ge=1, le=10_000)] = 1_000
+    max_gi: Annotated[int, Field(ge=1, le=10_000)] = 10
+
+
+class ImageStorage(Storage):
+    """The volume that holds the images, and beside them what may not be served."""
+
+    quarantine: Quarantine = Quarantine()
+
+
 class Database(Storage):
     """The index; ``Managed`` is a PostgreSQL that the operator runs."""
 
     mode: Literal["Managed"]
 
 
+class IndexEncryption(Model):
+    """What the platform team says of the index at rest: its word, which nothing here proves."""
+
+    mode: Literal["StorageClass", "None"]
+    reason: Annotated[str, Field(min_length=10, max_length=256)] | None = None
+
+
 class Encryption(Model):
     """Encryption of the images at rest; ``None`` needs a reason, which is shown in the status."""
 
-    mode: Literal["None"]
-    reason: Annotated[str, Field(min_length=10, max_length=256)]
+    mode: Literal["Transit", "None"]
+    reason: Annotated[str, Field(min_length=10, max_length=256)] | None = None
+    index: IndexEncryption | None = None
+    data_key_max_age_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+
+    @property
+    def on(self) -> bool:
+        """Tell whether images are encrypted."""
+        return self.mode == "Transit"
+
+    @property
+    def key_age_days(self) -> int:
+        """Return after how many days new images get a new data key."""
+        return self.data_key_max_age_days or DATA_KEY_AGE_DAYS
 
 
 class GateService(Model):
@@ -130,6 +191,20 @@ class Conformance(Model):
     suspend: bool = False
 
 
+class Retention(Model):
+    """How long the data must stay: years count from the newest image, a legal hold until it is lifted."""
+
+    minimum_years: Annotated[int, Field(ge=0, le=100)] = 0
+    legal_hold: bool = False
+
+
+class Deletion(Model):
+    """What ``deletionPolicy: Delete`` needs: the name typed again, and time to think (hours)."""
+
+    confirm_name: Annotated[str, Field(max_length=40)] | None = None
+    grace_hours: Annotated[int, Field(ge=24, le=144)] = 24
+
+
 class ArchiveSpec(Model):
     """``PacsArchive.spec``."""
 
@@ -139,17 +214,28 @@ class ArchiveSpec(Model):
     vault: VaultRef | None = None
     dicom: Dicom
     peers: PeerBounds
-    storage: Storage
+    storage: ImageStorage
     database: Database
     encryption: Encryption
     gate: Gate
     scheduling: Scheduling = Scheduling()
     conformance: Conformance = Conformance()
-    deletion_policy: Literal["Retain"] = "Retain"
+    containment: Containment = Containment(mode="None")
+    retention: Retention = Retention()
+    deletion: Deletion = Deletion()
+    deletion_policy: Literal["Retain", "Delete"] = "Retain"
 
     @model_validator(mode="after")
     def _rules_across_fields(self) -> Self:
         check_ae_title(self.dicom.ae_title, "spec.dicom.aeTitle")
+        _check_aliases(self.dicom)
+        if self.dicom.legacy_ports and self.dicom.staffed_hours is None:
+            raise InvalidSpecError(
+                "spec.dicom.staffedHours: missing while legacyPorts stand",
+                action="say when somebody is there to see a device without TLS closed out, for example "
+                "schedule 0 8-16 * * 1-5 and timeZone Europe/Zurich",
+            )
+        check_transfer_syntaxes(self.dicom.accept.transfer_syntaxes, "spec.dicom.accept.transferSyntaxes")
         check_disjoint(self.peers.allowed_cidrs, "spec.peers.allowedCIDRs")
         if self.vault:
             check_disjoint(self.vault.cidrs, "spec.vault.cidrs")
@@ -158,12 +244,47 @@ class ArchiveSpec(Model):
                 "spec.bootstrap.lineageID: missing while mode is Adopt",
                 action="copy it from the label pacs-operator.io/lineage of the retained namespaces",
             )
+        if self.encryption.on is (self.encryption.reason is not None):
+            raise InvalidSpecError(
+                f"spec.encryption.reason: {'given' if self.encryption.on else 'missing'} "
+                f"while mode is {self.encryption.mode}",
+                action="say with mode None why images are not encrypted; leave it out with mode Transit",
+            )
+        index = self.encryption.index
+        if index is not None and (index.mode == "StorageClass") is (index.reason is not None):
+            raise InvalidSpecError(
+                f"spec.encryption.index.reason: {'missing' if index.mode == 'None' else 'given'} "
+                f"while mode is {index.mode}",
+                action="say with mode None why the index is not encrypted; leave it out with mode StorageClass",
+            )
+        if self.encryption.data_key_max_age_days and not self.encryption.on:
+            raise InvalidSpecError(
+                "spec.encryption.dataKeyMaxAgeDays: given while mode is None",
+                action="leave it out, or encrypt with mode Transit",
+            )
         if not _is_time_zone(self.conformance.time_zone):
             raise InvalidSpecError(
                 f"spec.conformance.timeZone: {self.conformance.time_zone!r} is not an IANA time zone",
                 action="use a name such as Europe/Zurich or Etc/UTC",
             )
         return self
+
+
+def _check_aliases(dicom: Dicom) -> None:
+    for title in dicom.aliases:
+        check_ae_title(title, "spec.dicom.aliases")
+        if title.startswith(PROBE_AE_TITLE):
+            raise InvalidSpecError(
+                f"spec.dicom.aliases: {title!r} is reserved for the archive's own probes",
+                action=f"choose a title that does not begin with {PROBE_AE_TITLE}",
+                reason="ReservedAETitle",
+            )
+        if dicom.called_titles.count(title) > 1:
+            raise InvalidSpecError(
+                f"spec.dicom.aliases: {title!r} stands there twice, or is spec.dicom.aeTitle as well",
+                action="list each further title once",
+                reason="DuplicateAETitle",
+            )
 
 
 def _is_time_zone(name: str) -> bool:

@@ -9,8 +9,9 @@ A result refers to a check by its value and says by enumerated layer and code wh
   ``unexpected``, ``matches-<n>``;
 * ``network``: ``timeout`` (dropped), ``connected``, ``reset``, ``prohibited`` (ICMP), ``replicas-<n>``;
 * ``control``: ``http-<status>``, ``alert-<name>``, ``closed``, ``remains-<n>``, ``removed-earlier-<n>``;
-* ``probe``: why a check did not run: ``client-cannot``, ``out-of-time``, ``archive-slow``, ``not-reached``,
-  ``unresolved``, ``server-not-verified``, ``nothing-stored``, ``no-managed-database``, ``error``;
+* ``probe``: why a check did not run: ``client-cannot``, ``contained`` (the gate serves no probe either),
+  ``out-of-time``, ``archive-slow``, ``not-reached``, ``unresolved``, ``server-not-verified``, ``nothing-stored``,
+  ``no-managed-database``, ``error``;
 * everywhere: ``other`` for an answer without a word here. ``CODE`` is this list as a pattern.
 """
 
@@ -28,10 +29,12 @@ _ALERTS = (
     "certificate-required|no-application-protocol|[0-9]{1,3}"
 )
 _WORDS = (
-    "abort|accepted|archive-slow|client-cannot|closed|closed-after-request|connected|context-refused|differs|error|"
+    "abort|accepted|archive-slow|client-cannot|closed|closed-after-request|connected|contained|context-refused|differs|error|"
     "handshake-failed|late|missing|no-managed-database|not-reached|nothing-stored|other|out-of-time|prohibited|"
     "reset|server-not-verified|timeout|unexpected|unresolved"
 )
+#: Of a check that cannot be made while the archive is contained: the gate tells its probes, too, to try later.
+CONTAINED = "contained"
 _COUNTED = "held|matches|removed|removed-earlier|remains|replicas"
 CODE = (
     f"^(?:{_WORDS}|alert-(?:{_ALERTS})|(?:{_COUNTED})-[0-9]{{1,6}}|rj-[0-9]{{1,3}}-[0-9]{{1,3}}-[0-9]{{1,3}}|"

@@ -18,9 +18,14 @@ class ConditionType(StrEnum):
     DATABASE_READY = "DatabaseReady"
     CERTIFICATES_CURRENT = "CertificatesCurrent"
     PEERS_ACCEPTED = "PeersAccepted"
+    IMAGES_ENCRYPTED = "ImagesEncrypted"
     NETWORK_ISOLATED = "NetworkIsolated"
     CONFORMANCE_PASSED = "ConformancePassed"
+    LEGACY_PEERS = "LegacyPeers"  # only once an archive took a device without TLS
+    CONTAINED = "Contained"  # only once an archive was contained
+    INGEST_CLEAN = "IngestClean"
     ORPHANED = "Orphaned"  # only while deleting: something is left in Vault that we could not remove in time
+    DELETION_BLOCKED = "DeletionBlocked"  # only while deleting with policy Delete: what still keeps the data
 
 
 class Condition(Model):

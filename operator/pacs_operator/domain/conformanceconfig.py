@@ -81,6 +81,10 @@ class ConformanceConfig(Model):
     gate_replicas: Annotated[int, Field(ge=1, le=16)]
     """Replicas that the archive wants; fewer addresses than this fail the run's ``GateReplicas`` check."""
 
+    contained: bool | None = None
+    """True: the gate must serve nobody, its probes included; what a contained archive can still be asked is asked.
+    Absent otherwise, so that probes of earlier releases can read the file."""
+
     gate_port: TcpPort = Port.DICOM_TLS
 
     orthanc_host: str

@@ -14,14 +14,18 @@ from pacs_operator.domain.names import Component, Port
 class Outside:
     """An end of a flow that is no component of the archive.
 
-    ``peers`` are the accepted peers' CIDRs; ``operator`` the operator's pods; ``dns`` the cluster's resolver;
+    ``peers`` are the accepted peers' CIDRs; ``legacy`` the devices without TLS, each with a port of its own;
+    ``destinations`` the addresses and ports at which accepted peers receive;
+    ``operator`` the operator's pods; ``dns`` the cluster's resolver;
     ``vault`` the addresses of Vault.
     """
 
-    name: Literal["peers", "operator", "dns", "vault"]
+    name: Literal["peers", "legacy", "destinations", "operator", "dns", "vault"]
 
 
 PEERS = Outside("peers")
+LEGACY = Outside("legacy")
+DESTINATIONS = Outside("destinations")
 OPERATOR = Outside("operator")
 DNS = Outside("dns")
 VAULT = Outside("vault")
@@ -31,7 +35,7 @@ End = Component | Outside
 
 @dataclass(frozen=True)
 class Connection:
-    """One allowed flow; ``port`` None means the port that the far end declares (Vault's address)."""
+    """One allowed flow; ``port`` None means the port that the far end declares (Vault's, a destination's)."""
 
     source: End
     target: End
@@ -43,6 +47,12 @@ class Connection:
 CONNECTIONS: tuple[Connection, ...] = (
     Connection(PEERS, Component.GATE, Port.DICOM_TLS, "Peers speak DICOM over mutual TLS to the gate"),
     Connection(
+        LEGACY,
+        Component.GATE,
+        None,
+        "Each device without TLS speaks plaintext DICOM to the one port that is its own",
+    ),
+    Connection(
         Component.CONFORMANCE,
         Component.GATE,
         Port.DICOM_TLS,
@@ -53,6 +63,18 @@ CONNECTIONS: tuple[Connection, ...] = (
         Component.ORTHANC,
         Port.ORTHANC_DICOM,
         "The gate re-encrypts accepted associations to Orthanc",
+    ),
+    Connection(
+        Component.ORTHANC,
+        Component.GATE,
+        Port.GATE_OUTBOUND,
+        "Orthanc sends C-MOVE sub-operations and storage commitment reports through the gate, to nobody directly",
+    ),
+    Connection(
+        Component.GATE,
+        DESTINATIONS,
+        None,
+        "The gate opens mutual TLS to peers that receive, each at its own address and port",
     ),
     Connection(Component.ORTHANC, Component.POSTGRES, Port.POSTGRES, "Orthanc keeps its index in PostgreSQL"),
     Connection(

@@ -12,11 +12,23 @@ IDENTITY = "virt@identity"  # DNS name of the certificate -> slot
 IDS = "virt@ids"  # slot -> id of the peer, for records and for an agent that starts again
 TITLES = "virt@titles"  # "<slot>/<title in hex>" -> 1; hex, because titles may hold what the socket's syntax uses
 SOURCES = "virt@sources"  # slot -> "<network in hex>/<bits>,..." or ANY_SOURCE
+CONTAINED = "virt@contained"  # slot -> 1: known, but told to try again later
 LIMITS = "virt@limits"  # slot -> greatest number of associations at one time
+RATES = "virt@rates"  # slot -> greatest number of new associations in a minute, or NO_RATE
+
+EXCEPTIONS = "virt@exceptions"  # slot -> until when it may use older TLS, seconds since the epoch, or NO_EXCEPTION
+# Title in hex -> "<slot>/<address>/<port>/<DNS name of the certificate>": where the gate opens a connection for
+# Orthanc. In one value, so that no address is ever tried with another device's name.
+ROUTES = "virt@routes"
 
 ANY_SOURCE = "any"
+NO_RATE = "0"
+NO_EXCEPTION = "0"
+COUNTS_TABLE = "peers"  # what each slot has open, and began within the last minute
 BACKEND_PREFIX = "slot_"
-SERVER = "orthanc"  # name of the only server in every backend
+SERVER = "orthanc"  # name of the only server in every such backend
+OUTBOUND_PREFIX = "out_"
+DESTINATION = "device"  # name of the only server in every outbound backend
 ARCHIVE_BACKEND = "orthanc"  # whose server is checked, and which all slots follow
 
 
@@ -28,6 +40,11 @@ def slot_name(slot: int) -> str:
 def backend_name(slot: str) -> str:
     """Return the backend of a slot."""
     return f"{BACKEND_PREFIX}{slot}"
+
+
+def outbound_backend(slot: str) -> str:
+    """Return the backend by which a device is reached; these slots are counted apart from those of `backend_name`."""
+    return f"{OUTBOUND_PREFIX}{slot}"
 
 
 def title_hex(title: str) -> str:

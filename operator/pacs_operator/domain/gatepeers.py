@@ -1,13 +1,34 @@
 """``peers.json``: what gate and Orthanc agents apply live when peers come, change or go."""
 
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from pacs_operator.domain.agentconfig import Time
 from pacs_operator.domain.model import Model
+from pacs_operator.domain.outbound import Outbound
 from pacs_operator.domain.peer import Right
 
 PEERS_FILE = "peers.json"
+
+
+def largest_share(total: int) -> int:
+    """Return how many of a gate's associations one peer can hold at most: three quarters, so that others find room.
+
+    Parameters
+    ----------
+    total
+        ``spec.gate.maxAssociations``: of all peers together, in one gate.
+    """
+    return max(1, total * 3 // 4)
+
+
+class LegacyDoor(Model):
+    """The plaintext listener of a device without TLS, whose number stands for a certificate's name."""
+
+    port: Annotated[int, Field(ge=1024, le=65535)]
+    closes: Time | None = None  # when gate and Orthanc forget the peer by themselves; None only of a list being judged
 
 
 class LivePeer(Model):
@@ -16,14 +37,36 @@ class LivePeer(Model):
     ``id`` is ``namespace/name`` of the DicomPeer, or ``probe/<name>`` for the archive's own probes.
     ``source_cidrs`` empty means any source that the network policies let through (probe pods, whose
     addresses change); an accepted DicomPeer always has at least one.
+    ``contained`` is True for a peer that stays known and is told to try again later, and absent otherwise, so that
+    agents of earlier releases can read every list that needs no more than they know.
     """
 
     id: Annotated[str, Field(max_length=317)]
-    dns_name: str
+    dns_name: str | None = None  # of its certificate; absent where ``legacy`` stands
     ae_titles: list[str]
     source_cidrs: Annotated[list[str], Field(alias="sourceCIDRs")]
     rights: list[Right]
     max_associations: int
+    contained: bool | None = None
+    legacy: LegacyDoor | None = None
+
+    @model_validator(mode="after")
+    def _one_identity(self) -> Self:
+        if (self.dns_name is None) is (self.legacy is None):
+            raise ValueError("either dnsName or legacy")
+        return self
+
+    @property
+    def identity(self) -> str:
+        """Return what the gate knows it by: its certificate's name, or ``port:<number>``, which no name can be."""
+        return self.dns_name.lower() if self.dns_name else f"port:{self.legacy.port if self.legacy else 0}"
+
+    associations_per_minute: int | None = None  # none: not limited; absent in the file, for agents that do not know it
+    tls_exception_until: int | None = None  # end of its leave to use older TLS, seconds since the epoch; none: no leave
+    outbound: Outbound | None = None  # where the gate reaches it; absent: nothing is ever sent to it
+    # AE titles that its C-MOVE may name; None and not an empty list where there are none, since an agent of an
+    # earlier release refuses fields that it does not know.
+    move_destinations: Annotated[list[str], Field(max_length=512)] | None = None
 
 
 class LivePeers(Model):
@@ -31,3 +74,9 @@ class LivePeers(Model):
 
     revision: str  # short hash of the content, reported back by the agents as "applied"
     peers: list[LivePeer]
+
+    def at(self, now: datetime) -> Self:
+        """Return the list without legacy peers whose time is over: they close also while no operator runs."""
+        stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        left = [peer for peer in self.peers if not (peer.legacy and peer.legacy.closes and peer.legacy.closes <= stamp)]
+        return self if len(left) == len(self.peers) else self.model_copy(update={"peers": left})

@@ -78,6 +78,8 @@ def archive_leaves(archive: str) -> tuple[LeafSpec, ...]:
         LeafSpec(gate, "server-ec", CaName.PEERS, "EC", served, week, server=True),
         LeafSpec(gate, "server-rsa", CaName.PEERS, "RSA", served, week, server=True),
         LeafSpec(gate, "orthanc-client", CaName.INTERNAL, "EC", (gate_dns,), week, client=True),
+        LeafSpec(gate, "outbound-server", CaName.INTERNAL, "EC", (gate_dns,), week, server=True),
+        LeafSpec(gate, "outbound-client", CaName.PEERS, "EC", served, week, client=True),
         LeafSpec(orthanc, "dicom-server", CaName.INTERNAL, "EC", (orthanc_dns,), 90 * DAY, server=True, client=True),
         LeafSpec(orthanc, "postgres-client", CaName.INTERNAL, "EC", (orthanc_dns,), week, client=True),
         LeafSpec(

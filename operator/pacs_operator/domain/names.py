@@ -21,7 +21,14 @@ LABEL_CONSENT = f"{GROUP}/consent"  # on a namespace made for us beforehand; val
 ANNOTATION_REASON = f"{GROUP}/reason"  # why a policy rule exists, for the auditor
 ANNOTATION_CONFIG_HASH = f"{GROUP}/config-hash"  # in a pod template: what a restart depends on
 ANNOTATION_LIVE_HASH = f"{GROUP}/live-config-hash"  # on a running pod: makes the kubelet refresh volumes at once
+ANNOTATION_ENCRYPTION = f"{GROUP}/encryption"  # on the images' volume claim: how they lie there
 ANNOTATION_RUN_NOW = f"{GROUP}/run-conformance"  # a token; compared with status.lastHandledConformanceToken
+
+# On the zones' namespaces, so that they outlive the resource; admission and adoption read them.
+ANNOTATION_LEGAL_HOLD = f"{GROUP}/legal-hold"
+ANNOTATION_MINIMUM_YEARS = f"{GROUP}/minimum-years"
+ANNOTATION_NEWEST_STORE = f"{GROUP}/newest-store"  # day (UTC) of the last C-STORE that an agent told
+ANNOTATION_RELEASE = f"{GROUP}/release-data"  # its value is the object's own name: it may be deleted
 
 MAX_ARCHIVE_NAME = 40
 
@@ -64,6 +71,7 @@ class Port:
 
     DICOM_TLS = 2762  # IANA dicom-tls, PS3.15
     ORTHANC_DICOM = 4242
+    GATE_OUTBOUND = 4243  # Orthanc alone, over mutual TLS
     ORTHANC_HTTP = 8042  # loopback only
     POSTGRES = 5432
     AGENT_HEALTH = 8080  # plain, for the kubelet: two booleans and nothing else
@@ -79,6 +87,14 @@ def namespace_of(archive: str, zone: Zone) -> str:
 def service_dns(component: Component, archive: str) -> str:
     """Return the cluster-internal DNS name of a component's Service (``<svc>.<ns>.svc``)."""
     return f"{component.value}.{namespace_of(archive, ZONE_OF[component])}.svc"
+
+
+OUTBOUND_SERVICE = "gate-outbound"
+
+
+def outbound_dns(archive: str) -> str:
+    """Return the cluster-internal DNS name by which Orthanc reaches the gate's outbound side."""
+    return f"{OUTBOUND_SERVICE}.{namespace_of(archive, Zone.EDGE)}.svc"
 
 
 class CaName(StrEnum):
@@ -97,6 +113,19 @@ class CaName(StrEnum):
 def pki_mount(lineage_id: str, ca: CaName) -> str:
     """Return the Vault mount of one of an archive's authorities, without leading or trailing slash."""
     return f"pacs/{lineage_id}/{ca.value}"
+
+
+def data_mount(lineage_id: str) -> str:
+    """Return the Transit mount that wraps the data keys of an archive's images, without leading or trailing slash."""
+    return f"pacs/{lineage_id}/data"
+
+
+def data_key(archive: str) -> str:
+    """Return the Transit key that Orthanc's agent wraps data keys with.
+
+    It bears the ServiceAccount's name: static policies let a pod use the key of its own name and no other.
+    """
+    return f"{namespace_of(archive, ZONE_OF[Component.ORTHANC])}.{Component.ORTHANC.value}"
 
 
 def component_role(archive: str, component: Component, leaf: str) -> str:

@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Iterable
 from itertools import product
 
-from pacs_operator.domain.gatepeers import LivePeer
+from pacs_operator.domain.gatepeers import LegacyDoor, LivePeer
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -36,7 +36,7 @@ def narrowed(live: LivePeer, wanted: LivePeer) -> LivePeer | None:
         None when nothing is left, or when it is bound to another certificate now: that is a new peer. Equal to
         ``wanted`` where that asks for nothing that the live one lacks.
     """
-    if live.id != wanted.id or live.dns_name != wanted.dns_name:
+    if live.id != wanted.id or live.identity != wanted.identity:
         return None
     titles = [title for title in wanted.ae_titles if title in live.ae_titles]
     rights = [right for right in wanted.rights if right in live.rights]
@@ -54,7 +54,30 @@ def narrowed(live: LivePeer, wanted: LivePeer) -> LivePeer | None:
         source_cidrs=cidrs,
         rights=rights,
         max_associations=min(live.max_associations, wanted.max_associations),
+        contained=live.contained or wanted.contained,
+        legacy=_earlier(live.legacy, wanted.legacy),
+        associations_per_minute=_lower(live.associations_per_minute, wanted.associations_per_minute),
+        tls_exception_until=_both(live.tls_exception_until, wanted.tls_exception_until),
+        # Another address is another place: nothing is sent to either.
+        outbound=wanted.outbound if wanted.outbound == live.outbound else None,
+        move_destinations=[t for t in wanted.move_destinations or () if t in (live.move_destinations or ())] or None,
     )
+
+
+def _both(one: int | None, other: int | None) -> int | None:
+    """Return the earlier end of a leave that both have."""
+    return None if one is None or other is None else min(one, other)
+
+
+def _lower(one: int | None, other: int | None) -> int | None:
+    return min((limit for limit in (one, other) if limit is not None), default=None)
+
+
+def _earlier(live: LegacyDoor | None, wanted: LegacyDoor | None) -> LegacyDoor | None:
+    """Return the door that closes first; where nobody can tell when it would, as it stands."""
+    if live is None or wanted is None or wanted.closes is None:
+        return live
+    return live if live.closes is not None and live.closes <= wanted.closes else wanted
 
 
 def _sources(live: list[str], wanted: list[str]) -> list[str]:

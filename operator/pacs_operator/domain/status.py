@@ -3,12 +3,15 @@
 Everything here can be found again from the cluster; nothing irreplaceable lives only in a status.
 """
 
+from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pacs_operator.domain.agentconfig import LeafName, Serial, Time
 from pacs_operator.domain.conditions import Condition
+from pacs_operator.domain.legacy import MAX_PORTS, parse
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import Component, Zone
 from pacs_operator.domain.results import CheckResult, Outcome
@@ -19,6 +22,7 @@ MAX_MESSAGE = 1024  # of a condition
 MAX_PEER_MESSAGE = 96  # in the archive's list; the DicomPeer's own condition has the whole text
 MAX_LISTED_BYTES = 44 * 1024  # of the archive's list, so that names at their longest do not swell it
 MAX_WAITING_TEXT = 256
+MAX_EARLIER = 8  # ends of one exception that its status remembers
 
 
 class Endpoints(Model):
@@ -28,6 +32,7 @@ class Endpoints(Model):
     port: int
     node_port: int | None = None
     ae_title: str
+    aliases: Annotated[list[str], Field(max_length=10)] = []
     load_balancer: Annotated[list[str], Field(max_length=8)] = []
 
 
@@ -59,7 +64,16 @@ class Effective(Model):
     gate_max_associations: int
     conformance_schedule: str
     conformance_time_zone: str
-    encryption: str  # mode and reason
+    encryption: str  # mode, and reason or age of data keys
+
+
+class EncryptionStatus(Model):
+    """How images lie on the volume; ``verified`` is refreshed at most once an hour."""
+
+    transit_key: str  # <mount>/<key>, which wraps the data keys
+    active_data_key: int
+    data_keys: int
+    verified: Time | None = None  # an object was written, read back, and was not in clear on the volume
 
 
 class ConformanceStatus(Model):
@@ -85,6 +99,7 @@ class PeerSummary(Model):
     last_store: Time | None = None
     last_rejection: Time | None = None
     last_rejection_reason: str | None = None
+    tls_exception_until: Time | None = None  # while it stands
 
 
 class PeersStatus(Model):
@@ -92,7 +107,38 @@ class PeersStatus(Model):
 
     accepted: int
     refused: int
+    tls_exceptions: int = 0  # that stand now
     listed: Annotated[list[PeerSummary], Field(max_length=MAX_LISTED_PEERS, alias="list")] = []
+
+
+class LegacyPeer(Model):
+    """One device without TLS that is let in."""
+
+    id: str
+    port: int
+    expires: Time
+    closes: Time  # at the next staffed hour after that
+    reason: Annotated[str, Field(max_length=256)]
+
+    @property
+    def end(self) -> datetime:
+        """Return when the exception expires."""
+        return parse(self.expires)
+
+
+class LegacyStatus(Model):
+    """The standing exceptions; absent while there is none."""
+
+    count: int
+    listed: Annotated[list[LegacyPeer], Field(max_length=MAX_PORTS, alias="list")]
+
+
+class ContainmentStatus(Model):
+    """Since when the gate serves nobody but the spared, and why; absent while it serves all."""
+
+    since: Time
+    reason: Annotated[str, Field(max_length=256)]
+    spared: Annotated[list[str], Field(max_length=16)] = []  # namespace/name
 
 
 class ArchiveStatus(Model):
@@ -105,21 +151,64 @@ class ArchiveStatus(Model):
     zones: Annotated[list[ZoneStatus], Field(max_length=8)] = []
     certificates: Annotated[list[CertificateStatus], Field(max_length=64)] = []
     effective: Effective | None = None
+    encryption: EncryptionStatus | None = None
     conformance: ConformanceStatus | None = None
     peers: PeersStatus | None = None
+    legacy: LegacyStatus | None = None
+    containment: ContainmentStatus | None = None
     waiting: Annotated[list[str], Field(max_length=MAX_WAITING)] = []
     last_handled_conformance_token: Annotated[str, Field(max_length=253)] | None = None
 
 
-class PeerCondition(Model):
-    """The one condition of a peer."""
+class PeerConditionType(StrEnum):
+    """What a peer's conditions are about; all but the first are there only while it is accepted."""
 
-    type: Literal["Accepted"] = "Accepted"
-    status: Literal["True", "False"]
+    ACCEPTED = "Accepted"
+    MOVE_DESTINATIONS = "MoveDestinationsResolved"  # only with spec.moveDestinations
+    CERTIFICATE_ENDING = "CertificateEnding"
+    SILENT = "Silent"  # only with spec.expectTraffic
+    TLS_EXCEPTION = "TlsException"  # only with spec.tls.exception
+    LEGACY_EXCEPTION = "LegacyException"  # only with spec.legacy, and then True: it stands
+
+
+class PeerFinding(Model):
+    """What a pass found of a peer."""
+
+    type: PeerConditionType
+    status: Literal["True", "False", "Unknown"]
     reason: str
     message: str
+
+
+class PeerCondition(PeerFinding):
+    """One condition of a peer."""
+
     observed_generation: int
     last_transition_time: str
+
+
+class PeerEffective(Model):
+    """What is in force for an accepted peer where its spec leaves it open, or the archive allows less."""
+
+    max_associations: int  # at each gate pod
+    associations_per_minute: int | None = None  # at each gate pod; absent: not limited
+
+
+class EarlierException(Model):
+    """An end that an exception had before somebody extended it, and the reason then given."""
+
+    expires: Time
+    reason: Annotated[str, Field(max_length=256)]
+
+
+class PeerLegacy(Model):
+    """The exception of a device without TLS; stays after it was closed, as long as the spec has it."""
+
+    port: int
+    expires: Time
+    closes: Time | None = None
+    reason: Annotated[str, Field(max_length=256)]
+    earlier: Annotated[list[EarlierException], Field(max_length=MAX_EARLIER)] = []  # the oldest first
 
 
 class PeerStatus(Model):
@@ -129,3 +218,8 @@ class PeerStatus(Model):
     conditions: Annotated[list[PeerCondition], Field(max_length=32)]
     bound_identity: str | None = None
     vault_role: str | None = None  # <mount>/sign/<role>
+    legacy: PeerLegacy | None = None
+    effective: PeerEffective | None = None
+    certificate_not_after: Time | None = None  # of what it presented last; changes at most every 15 minutes
+    traffic_expected_since: Time | None = None
+    last_traffic: Time | None = None  # with expectTraffic only; refreshed at most every 15 minutes

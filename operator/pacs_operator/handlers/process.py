@@ -22,6 +22,7 @@ from pacs_operator.handlers.settings import configure_kopf
 from pacs_operator.handlers.watch import Wakeup, register
 from pacs_operator.kube.lease import RENEW_SECONDS, Lease
 from pacs_operator.reconcile.archive import ArchiveReconciler
+from pacs_operator.reconcile.ingest import IngestMetrics
 from pacs_operator.reconcile.metrics import Metrics, QueueNumbers
 from pacs_operator.reconcile.peermetrics import PeerMetrics
 from pacs_operator.reconcile.queue import LoopClock, Pace, WorkQueue
@@ -90,6 +91,7 @@ class Operator:
             QueueNumbers(lambda: queue.depth, lambda: queue.oldest_age, self._reconciler.certificate_ends)
         )
         self._registry.register(PeerMetrics(self._reconciler.peer_numbers))
+        self._registry.register(IngestMetrics(self._reconciler.ingest_numbers))
         start_http_server(metrics_port, registry=self._registry)
         queue.mark(HEARTBEAT_KEY)
         tasks = [

@@ -69,16 +69,19 @@ _WRITE = ("create", "patch")
 ARCHIVE = Kind(names.API_VERSION, "PacsArchive", "pacsarchives", False, (*_READ, "patch"), ("patch",))
 PEER = Kind(names.API_VERSION, "DicomPeer", "dicompeers", True, _READ, ("patch",))
 CATALOG = Kind(names.API_VERSION, "PacsCatalog", "pacscatalogs", False, _READ)
+APPROVAL = Kind(names.API_VERSION, "PacsApproval", "pacsapprovals", True, _READ)
 CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", False, ("get",))
 STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", False, ("get",))
+VOLUME = Kind("v1", "PersistentVolume", "persistentvolumes", False, ("get",))  # is it gone with its claim?
 POD = Kind("v1", "Pod", "pods", True, (*_READ, "patch"))
 EVENT = Kind("v1", "Event", "events", True, ("create",))
 LEASE = Kind(
     "coordination.k8s.io/v1", "Lease", "leases", True, ("get", "create", "update"), operator_namespace_only=True
 )
 
-NAMESPACE = Kind("v1", "Namespace", "namespaces", False, (*_READ, *_WRITE), owned=True)
-PVC = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", True, (*_READ, *_WRITE), owned=True)
+# Not prunable: only a deletion that two people approved removes them (`reconcile.destruction`).
+NAMESPACE = Kind("v1", "Namespace", "namespaces", False, (*_READ, *_WRITE, "delete"), owned=True)
+PVC = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims", True, (*_READ, *_WRITE, "delete"), owned=True)
 QUOTA = Kind("v1", "ResourceQuota", "resourcequotas", True, (*_READ, *_WRITE, "delete"), owned=True, prunable=True)
 LIMITS = Kind("v1", "LimitRange", "limitranges", True, (*_READ, *_WRITE, "delete"), owned=True, prunable=True)
 POLICY = Kind(
@@ -120,7 +123,19 @@ APPLY_ORDER: tuple[Kind, ...] = (
     JOB,
 )
 
-INVENTORY: tuple[Kind, ...] = (ARCHIVE, PEER, CATALOG, CRD, STORAGE_CLASS, POD, EVENT, LEASE, *APPLY_ORDER)
+INVENTORY: tuple[Kind, ...] = (
+    ARCHIVE,
+    PEER,
+    CATALOG,
+    APPROVAL,
+    CRD,
+    STORAGE_CLASS,
+    VOLUME,
+    POD,
+    EVENT,
+    LEASE,
+    *APPLY_ORDER,
+)
 
 _BY_NAME = {(kind.api_version, kind.kind): kind for kind in INVENTORY}
 

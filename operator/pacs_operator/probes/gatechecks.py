@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pacs_operator.domain.checks import Check, Layer
+from pacs_operator.domain.checks import CONTAINED, Check, Layer
 from pacs_operator.probes.idle import hold_idle
 from pacs_operator.probes.setting import Setting
 from pacs_operator.probes.tls import Credentials, Trust, client_context
@@ -15,6 +15,8 @@ from pacs_operator.probes.wire import Answer, Caller, Endpoint, attempt
 
 # An AE title that no archive should carry, and that is none of the probe's own.
 NOBODY = "PACSPROBE-NOBODY"
+#: PS3.8 9.3.4: rejected transient, temporary congestion.
+TRY_LATER = "rj-2-3-1"
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,14 @@ def echo(setting: Setting, replica: Endpoint) -> tuple[Verdict, Answer]:
     return (PASSED if answer.served else failed(answer.layer, answer.code)), answer
 
 
+def contained(setting: Setting, replica: Endpoint) -> Verdict:
+    """Ask for an echo where the archive is contained: an answer would mean that the gate is open."""
+    answer = attempt(replica, setting.good_caller(), setting.waits)
+    if answer.accepted:
+        return failed(Layer.GATE, "accepted")
+    return not_run(CONTAINED if answer.code == TRY_LATER else answer.code)
+
+
 def refused(setting: Setting, check: Check, replica: Endpoint) -> Verdict:
     """Make one attack: first on the weak server, then on the gate, then its twin on the gate."""
     attack = ATTACKS[check]
@@ -76,10 +86,14 @@ def refused(setting: Setting, check: Check, replica: Endpoint) -> Verdict:
     answer = attempt(replica, attack.caller(setting, setting.gate_trust), setting.waits)
     if not answer.accepted and not answer.refused:
         return not_run("not-reached" if answer.layer is Layer.NETWORK else answer.code)
+    if setting.config.contained and answer.code == TRY_LATER:
+        return not_run(CONTAINED)  # no more is proven than that the gate is closed to all
     twin = attempt(replica, attack.twin(setting), setting.waits)
+    # While contained the twin is known, and told so: another answer than the attack's, at the same place.
+    known = twin.code == TRY_LATER if setting.config.contained else twin.served
     code = "accepted" if answer.accepted else answer.code
     layer = Layer.GATE if answer.accepted else answer.layer
-    return judge(attack_succeeded=answer.accepted, layer=layer, code=code, twin_served=twin.served)
+    return judge(attack_succeeded=answer.accepted, layer=layer, code=code, twin_served=known)
 
 
 def idle_harmless(setting: Setting, replica: Endpoint) -> Verdict:

@@ -6,12 +6,12 @@ from functools import partial
 
 import structlog
 
-from pacs_operator.domain.checks import Check, Layer
+from pacs_operator.domain.checks import CONTAINED, NETWORK_CHECKS, Check, Layer
 from pacs_operator.domain.conformanceconfig import ConformanceConfig
 from pacs_operator.domain.results import RunResult
 from pacs_operator.probes import control, gatechecks, networkchecks, rightschecks, servicechecks
 from pacs_operator.probes.client import NotAssociatedError, Session
-from pacs_operator.probes.gatechecks import ATTACKS
+from pacs_operator.probes.gatechecks import ATTACKS, TRY_LATER
 from pacs_operator.probes.networkchecks import Forbidden, resolve
 from pacs_operator.probes.objects import ProbeObjects
 from pacs_operator.probes.setting import Setting, prepared
@@ -30,9 +30,18 @@ STORES = (
 FINDS = (Check.FIND_PATIENT, Check.FIND_STUDY, Check.FIND_SERIES, Check.FIND_IMAGE)
 UNGRANTED = (Check.UNGRANTED_ECHO_REFUSED, Check.UNGRANTED_FIND_REFUSED, Check.UNGRANTED_GET_REFUSED)
 SERVICE = (*STORES, *FINDS, Check.GET_EQUAL)
-#: PS3.8 9.3.4: rejected transient, temporary congestion.
-TRY_LATER = "rj-2-3-1"
 PAUSE_SECONDS = 0.5
+#: What a contained archive can still be asked: who is turned away and how, and what the network drops.
+ASKED_WHILE_CONTAINED = frozenset(
+    {
+        Check.GATE_REPLICAS,
+        Check.ECHO,
+        *ATTACKS,
+        *NETWORK_CHECKS,
+        Check.CONTROL_FOREIGN_REFUSED,
+        Check.CONTROL_ROUTE_REFUSED,
+    }
+)
 # These run even when the run is called off: what was stored has to go.
 ALWAYS = (Check.OBJECTS_REMOVED, Check.NO_RESIDUE)
 Step = tuple[Check, int | None, Callable[[], Verdict]]
@@ -90,6 +99,8 @@ class Run:
     def _verdict(self, check: Check, step: Callable[[], Verdict]) -> Verdict:
         if self._called_off is None and self._clock() > self._deadline:
             self._called_off = "out-of-time"
+        if self._config.contained and check not in ASKED_WHILE_CONTAINED:
+            return not_run(CONTAINED)
         if self._called_off is not None and check not in ALWAYS:
             return not_run(self._called_off)
         try:
@@ -136,6 +147,8 @@ class Run:
         return failed(Layer.NETWORK, f"replicas-{found}")
 
     def _echo(self, replica: Endpoint) -> Verdict:
+        if self._config.contained:
+            return gatechecks.contained(self._setting, replica)
         verdict, answer = gatechecks.echo(self._setting, replica)
         settled = self._clock() + self._config.bounds.settle_seconds
         while answer.code == TRY_LATER and self._clock() < settled:

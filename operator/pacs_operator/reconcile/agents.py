@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from pacs_operator.domain import names
-from pacs_operator.domain.agentconfig import AgentStatus, LeafStatus, PeerActivity
+from pacs_operator.domain.agentconfig import AgentStatus, LeafStatus, PeerActivity, StorageTold
 from pacs_operator.domain.errors import PacsError, VaultError
 from pacs_operator.domain.leaves import leaves_of
 from pacs_operator.domain.names import Component, service_dns
@@ -57,14 +57,26 @@ def believable(run: Pass, component: Component, told: AgentStatus) -> AgentStatu
     given = {leaf.name: leaf.ca for leaf in leaves_of(component, run.name)}
     known = {decision.claim.key for decision in run.decisions} | {peer.id for peer in probe_peers(run.name)}
     leaves = {leaf.name: leaf for leaf in told.leaves if given.get(leaf.name) is leaf.ca}
-    seen = {peer.id: _until(peer, run.now + CLOCK_SKEW) for peer in told.peers if peer.id in known}
-    return told.model_copy(update={"leaves": list(leaves.values()), "peers": list(seen.values())})
+    seen = {peer.id: _until(peer, _end(run.now)) for peer in told.peers if peer.id in known}
+    update = {"leaves": list(leaves.values()), "peers": list(seen.values()), "storage": _storage(told, run.now)}
+    return told.model_copy(update=update)
 
 
-def _until(seen: PeerActivity, latest: datetime) -> PeerActivity:
+def _storage(told: AgentStatus, now: datetime) -> StorageTold | None:
+    """Return what is told of the stored images, which may be said of Orthanc's past alone."""
+    if told.component is not Component.ORTHANC or told.storage is None:
+        return None
+    verified = told.storage.verified
+    return told.storage if (verified or "") <= _end(now) else told.storage.model_copy(update={"verified": None})
+
+
+def _end(now: datetime) -> str:
+    return (now + CLOCK_SKEW).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _until(seen: PeerActivity, end: str) -> PeerActivity:
     """Leave out what is said to have happened later: nothing true could ever take its place in the status."""
-    end = latest.strftime("%Y-%m-%dT%H:%M:%SZ")
-    happened = ("last_association", "last_store", "last_rejection")
+    happened = ("last_association", "last_store", "last_rejection", "last_limited")
     return seen.model_copy(update={name: None for name in happened if (getattr(seen, name) or "") > end})
 
 
@@ -78,6 +90,11 @@ def serving_pods(run: Pass) -> list[Manifest]:
         and (pod.get("status") or {}).get("podIP")
         and not metadata(pod).get("deletionTimestamp")
     ]
+
+
+def component_of(pod: Manifest) -> Component:
+    """Return which component a serving pod is."""
+    return Component(labels_of(pod)[names.LABEL_COMPONENT])
 
 
 def answers(run: Pass, *components: Component) -> list[AgentStatus]:
@@ -193,6 +210,8 @@ def _latest(seen: Iterable[PeerActivity]) -> PeerActivity:
             "stores": one.stores + other.stores,
             "rejections": one.rejections + other.rejections,
             "open_associations": one.open_associations + other.open_associations,
+            "limited": one.limited + other.limited,
+            "last_limited": max(one.last_limited or "", other.last_limited or "") or None,
         }
     )
 

@@ -18,18 +18,25 @@ from pacs_operator.kube.port import Manifest, metadata
 from pacs_operator.reconcile import (
     agents,
     conformance,
+    containment,
     deletion,
+    destruction,
     evidence,
     fences,
+    ingest,
+    legacy,
     observe,
     peers,
+    peerwatch,
     provision,
+    retention,
     revocation,
     status,
     workloads,
     zones,
 )
 from pacs_operator.reconcile.context import Memory, Outcome, Pass, Ports, Settings
+from pacs_operator.reconcile.ingest import IngestNumbers
 from pacs_operator.reconcile.peermetrics import PeerNumbers, numbers
 
 STEADY_SECONDS = 120.0  # how late a sealed Vault or a late renewal is noticed when no event tells
@@ -55,6 +62,7 @@ class ArchiveReconciler:
         self._memory: dict[str, Memory] = {}
         self._ends: dict[str, dict[str, float]] = {}  # archive -> component -> end of its first certificate to end
         self._peers: dict[str, PeerNumbers] = {}
+        self._ingest: dict[str, IngestNumbers] = {}
 
     def names(self) -> list[str]:
         """Return the names of all archives, for the periodic full pass."""
@@ -71,6 +79,10 @@ class ArchiveReconciler:
     def peer_numbers(self) -> dict[str, PeerNumbers]:
         """Return what the agents last told of each archive's peers."""
         return dict(self._peers)
+
+    def ingest_numbers(self) -> dict[str, IngestNumbers]:
+        """Return what the agents last told of each archive's ingest."""
+        return dict(self._ingest)
 
     def reconcile(self, name: str) -> Outcome:
         """Bring one archive a step closer to its spec.
@@ -105,19 +117,28 @@ class ArchiveReconciler:
         memory = self._memory.setdefault(name, Memory(Applier(kube)))
         observed = observe.typed_status(live)
         run = Pass(name, live, observed, self._ports, self._settings, memory, now, status=observed)
+        held = _attempt(run, containment.hold)
+        suspended = (live.get("spec") or {}).get("suspend") is True
         if metadata(live).get("deletionTimestamp"):
-            return _told(run, deletion.step)
-        if (live.get("spec") or {}).get("suspend") is True:
-            return _told(run, _suspended)
-        outcome = _work(run)
+            if not destruction.asked(run):
+                return _closed(_told(run, deletion.step), held)
+            found = destruction.verdict(run)
+            if not suspended and (found is None or found.agreed):
+                return _closed(_told(run, lambda run: destruction.step(run, found)), held)
+            run.blocked = destruction.suspended(found) if suspended else found
+        if suspended:
+            return _closed(_told(run, _suspended), held)
+        outcome = _work(run, held)
         self._ends[name] = agents.ends_by_component(run.status.certificates)
         self._peers[name] = numbers(run)
+        self._ingest[name] = ingest.numbers(run)
         return outcome
 
     def _gone(self, name: str, now: datetime) -> Outcome:
         self._memory.pop(name, None)
         self._ends.pop(name, None)
         self._peers.pop(name, None)
+        self._ingest.pop(name, None)
         claims = observe.read_claims(self._ports.kube, name)
         decisions = decide(None, [claim for _, claim in claims], set(), name)
         objects = {claim.key: live for live, claim in claims}
@@ -125,13 +146,17 @@ class ArchiveReconciler:
         return Outcome("Gone")
 
 
-def _work(run: Pass) -> Outcome:
+def _work(run: Pass, held: PacsError | None) -> Outcome:
     error = _attempt(run, status.announce)
     before = run.observed
+    if run.blocked is not None:
+        destruction.block(run, run.blocked)
     error = error or _attempt(run, _stages)
     if error is not None:
         _record(run, error)
         error = _enforce(run, error)
+    containment.report(run, stopped=error is not None)
+    error = error or held  # a full pass tells the gate too; whatever else could not be told is tried again soon
     if status.write(run) or run.notices:
         status.tell(run, before)
     if error is not None and error.retry:
@@ -163,6 +188,13 @@ def _enforce(run: Pass, error: PacsError) -> PacsError:
     return error
 
 
+def _closed(outcome: Outcome, held: PacsError | None) -> Outcome:
+    """Return the outcome of a pass that told the gate of a containment; a failure of that is tried again."""
+    if held is not None:
+        raise held
+    return outcome
+
+
 def _told(run: Pass, act: Callable[[Pass], Outcome]) -> Outcome:
     """Act where nothing else may be written than what the act writes; say in the status when it met our mistake."""
     try:
@@ -185,6 +217,7 @@ def _stages(run: Pass) -> None:
     observe.read_release(run)
     observe.check_storage_classes(run)
     zones.establish(run)
+    retention.check_kept(run)
     observe.read_owned(run)
     peers.accept(run)
     run.desired = workloads.desired_of(run, run.archive)
@@ -196,19 +229,24 @@ def _stages(run: Pass) -> None:
     provision.provision_peers(run)
     fences.remember(run)
     workloads.apply_all(run)
+    retention.keep(run)
     peers.tell_pods(run)
     conformance.step(run)
     if run.running:
         workloads.apply_all(run)
     agents.ask(run)
+    retention.remember_newest(run)
     workloads.rotate(run, agents.rotation_of(run))
     _prune(run)
-    peers.write_statuses(run.ports.kube, run.decisions, run.peer_objects, peers.StatusFacts(run.lineage, run.now))
+    facts = peers.StatusFacts(run.lineage, run.now, peerwatch.watch(run), legacy.hours_of(run.archive))
+    peers.write_statuses(run.ports.kube, run.decisions, run.peer_objects, facts)
     status.fill(run)
 
 
 def _prune(run: Pass) -> None:
     namespaces = {namespace_of(run.name, zone) for zone in Zone}
+    if run.archive is not None and run.archive.spec.containment.isolated:
+        return  # evidence: nothing is taken away
     for gone in run.memory.applier.prune(list(run.owned.values()), run.manifests, namespaces):
         _forget(run, gone)
 
@@ -234,15 +272,18 @@ def _record(run: Pass, error: PacsError) -> None:
 
 def _suspended(run: Pass) -> Outcome:
     text = (
-        "spec.suspend is true: nothing is written but this status; what runs keeps running, "
-        "and peers that are revoked or narrowed stay in force until it is false"
+        "spec.suspend is true: nothing is written but this status and what spec.containment closes; "
+        "what runs keeps running, and peers that are revoked or narrowed stay in force until it is false"
     )
     _try_to_type(run)
     evidence.age(run)
+    if run.blocked is not None:
+        destruction.block(run, run.blocked)
     revocation.report_suspended(run)
     run.set(ConditionType.RECONCILING, "False", "Suspended", text)
     run.set(ConditionType.STALLED, "False", "Suspended", text)
     run.set(ConditionType.READY, "Unknown", "Suspended", text)
+    containment.report(run, stopped=True)
     status.write(run)
     return Outcome("Suspended")
 
@@ -262,6 +303,9 @@ def _outcome(run: Pass, error: PacsError | None) -> Outcome:
     if workloads.settled(run):
         return Outcome("Progressing", PROGRESS_SECONDS)
     ready = run.conditions.get(ConditionType.READY)
+    contained = run.conditions.get(ConditionType.CONTAINED)
+    if contained is not None and contained.status == "True" and not run.vault_error:
+        return Outcome("Ready", _until_next(run))
     if run.vault_error or ready is None or ready.status != "True":
         return Outcome("Progressing", UNREADY_SECONDS)
     return Outcome("Ready", _until_next(run))

@@ -12,6 +12,7 @@ from croniter import CroniterError, croniter  # type: ignore[import-untyped]
 
 from pacs_operator.domain import names
 from pacs_operator.domain.archive import Conformance
+from pacs_operator.domain.checks import CONTAINED
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.names import Component
 from pacs_operator.domain.results import Outcome, RunResult
@@ -92,7 +93,7 @@ def trigger(asked: Asked, last: ConformanceStatus | None, handled_token: str | N
     if asked.token and asked.token != handled_token:
         return f"token {asked.token}"
     ended = parse_time(last.time)
-    if last.outcome != "Passed" and asked.now - ended >= RETRY_AFTER:
+    if last.outcome != "Passed" and not proves_containment(last) and asked.now - ended >= RETRY_AFTER:
         return "retry"
     slot = latest_slot(asked.schedule, asked.now)
     if not asked.schedule.suspend and ended < slot:
@@ -122,17 +123,29 @@ def step(run: Pass) -> None:
         run.running = True
         _render_with(run, _run_of(active[0]))
         return
-    _prune_history(run, jobs)
     if run.desired is None or run.archive is None:
         return
+    if not run.archive.spec.containment.isolated:  # evidence: nothing is taken away
+        _prune_history(run, jobs)
     if run.wrote_workload or run.vault_error or settled(run):
         return  # it would attack what is about to go, or fail for want of a certificate
-    tested = running_hash(run)
+    tested = attacked(run)
     asked = Asked(tested, run.now, wanted_token(run), run.archive.spec.conformance)
     why = trigger(asked, last, run.status.last_handled_conformance_token)
     if why is not None:
         run.running = True
         _render_with(run, run_name(run.archive.uid, tested, why, last))
+
+
+def attacked(run: Pass) -> str:
+    """Return the hash of what a run attacks now; a contained archive is another one, before and after."""
+    contained = run.archive is not None and run.archive.spec.containment.isolated
+    return content_hash([running_hash(run), "Contained"]) if contained else running_hash(run)
+
+
+def proves_containment(last: ConformanceStatus) -> bool:
+    """Tell whether a run asked all that a contained archive can be asked, and found it in order."""
+    return bool(last.checks) and all(check.outcome == "Passed" or check.code == CONTAINED for check in last.checks)
 
 
 def wanted_token(run: Pass) -> str | None:
@@ -144,7 +157,7 @@ def wanted_token(run: Pass) -> str | None:
 def _render_with(run: Pass, name: str | None) -> None:
     if run.desired is None or name is None:
         return
-    known = {names.ANNOTATION_CONFIG_HASH: running_hash(run)}
+    known = {names.ANNOTATION_CONFIG_HASH: attacked(run)}
     if token := wanted_token(run):
         known[names.ANNOTATION_RUN_NOW] = token
     manifests = []

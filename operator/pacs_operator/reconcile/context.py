@@ -11,6 +11,7 @@ from pacs_operator.domain.agentconfig import AgentStatus
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.catalog import Release
 from pacs_operator.domain.conditions import Condition, ConditionType
+from pacs_operator.domain.destruction import Verdict
 from pacs_operator.domain.errors import InvalidSpecError, PacsError
 from pacs_operator.domain.facts import ClusterSettings, Desired, VaultSettings
 from pacs_operator.domain.gatepeers import LivePeers
@@ -72,7 +73,10 @@ class Memory:
         default_factory=dict
     )  # by peer: what Vault's rules refused
     presented_at: dict[str, datetime] = field(default_factory=dict)  # by peer: when its notAfter last changed in status
+    ends_at: dict[str, datetime] = field(default_factory=dict)  # the same, of the peer's own status
+    limits_told: dict[str, str] = field(default_factory=dict)  # by peer: in which hour its people were told of limits
     fences: list[Manifest] = field(default_factory=list)  # network policies of the last rendering that was applied
+    ingest_told: datetime | None = None  # when IngestClean's message last changed in status
     agents_asked: datetime | None = None
     agents: dict[str, tuple[Component, AgentStatus]] = field(default_factory=dict)  # by pod uid
     agent_errors: dict[str, PacsError] = field(default_factory=dict)
@@ -99,12 +103,14 @@ class Pass:
     decisions: list[Decision] = field(default_factory=list)
     peer_objects: dict[str, Manifest] = field(default_factory=dict)
     peers: LivePeers | None = None
+    silent: dict[str, bool] = field(default_factory=dict)  # by peer that is expected to come, where it is known
     desired: Desired | None = None
     manifests: list[Manifest] = field(default_factory=list)
     vault_error: PacsError | None = None
     waiting: list[str] = field(default_factory=list)
     pulling: str | None = None  # new images are being tried; until that is done no template takes them
     wrote_workload: bool = False
+    blocked: Verdict | None = None  # the resource is deleted with policy Delete; what its destruction waits for
     running: bool = False  # a conformance run is under way
     status: ArchiveStatus = field(default_factory=ArchiveStatus)
     conditions: dict[ConditionType, Condition] = field(default_factory=dict)

@@ -22,6 +22,7 @@ VAULT_DEADLINE = timedelta(minutes=10)
 #: The way out: a person states the archive's name here, and the roles are left to Vault's administrator.
 ANNOTATION_ABANDON = f"{GROUP}/abandon-vault-roles"
 
+RETAINED = "its data are retained"
 #: The gate first, so that associations drain before the archive behind it goes.
 _STOP_ORDER: tuple[tuple[Component, Kind], ...] = (
     (Component.GATE, DEPLOYMENT),
@@ -38,7 +39,7 @@ def step(run: Pass) -> Outcome:
         run.archive = typed_archive(run.live)
     except InvalidSpecError:
         run.archive = None  # a broken spec must not hold a deletion up; the operator's own Vault settings serve
-    failure = _refuse_peers(run)
+    failure = refuse_peers(run)
     outcome = _advance(run)
     if failure is not None:
         raise failure
@@ -49,22 +50,40 @@ def _advance(run: Pass) -> Outcome:
     run.namespaces = zones.read(run)
     run.lineage = zones.own_lineage(run)
     read_owned(run)
-    still_running = _stop(run)
+    if any(condition.type is ConditionType.DELETION_BLOCKED for condition in run.observed.conditions):
+        text = "spec.deletionPolicy is Retain: namespaces and volumes stay"
+        run.set(ConditionType.DELETION_BLOCKED, "False", "Retained", text)
+    still_running = stop(run)
     if still_running:
-        _report(run, "Stopping", f"Waiting for {still_running}; namespaces and volumes are retained")
+        progress(run, "Stopping", f"Waiting for {still_running}; namespaces and volumes are retained", RETAINED)
         return Outcome("Deleting", 2.0)
-    _remove_rest(run)
-    error = _clear_vault(run)
-    if error is not None and annotations_of(run.live).get(ANNOTATION_ABANDON) != run.name:
-        _orphaned(run, error)
-        if isinstance(error, UnexpectedError):
-            raise error
-        return Outcome("Deleting", 15.0)
-    _let_go(run)
-    return Outcome("Deleting")
+    remove_rest(run)
+    if clear_roles(run, RETAINED):
+        let_go(run)
+        return Outcome("Deleting")
+    return Outcome("Deleting", 15.0)
 
 
-def _refuse_peers(run: Pass) -> PacsError | None:
+def clear_roles(run: Pass, data: str) -> bool:
+    """Have our roles in Vault away; False while Vault does not let us and nobody said to leave them.
+
+    Parameters
+    ----------
+    run
+        The pass.
+    data
+        What becomes of the data, in words, for the status.
+    """
+    error = clear_vault(run)
+    if error is None or annotations_of(run.live).get(ANNOTATION_ABANDON) == run.name:
+        return True
+    _orphaned(run, error, data)
+    if isinstance(error, UnexpectedError):
+        raise error
+    return False
+
+
+def refuse_peers(run: Pass) -> PacsError | None:
     """Tell the peers; what stops that is returned, since it must not hold up that the gate goes."""
     try:
         claims = read_claims(run.ports.kube, run.name)
@@ -78,7 +97,7 @@ def _refuse_peers(run: Pass) -> PacsError | None:
     return None
 
 
-def _stop(run: Pass) -> str | None:
+def stop(run: Pass) -> str | None:
     """Delete workloads one after the other; return what is still there, None when all pods are gone."""
     _delete(run, [item for item in run.owned.values() if kind_of(item) is JOB])
     for component, kind in _STOP_ORDER:
@@ -92,7 +111,7 @@ def _stop(run: Pass) -> str | None:
     return None
 
 
-def _remove_rest(run: Pass) -> None:
+def remove_rest(run: Pass) -> None:
     _delete(run, [item for item in run.owned.values() if kind_of(item).prunable and not _fence(item)])
 
 
@@ -110,7 +129,7 @@ def _delete(run: Pass, items: list[Manifest]) -> None:
             run.ports.kube.delete(item)
 
 
-def _clear_vault(run: Pass) -> PacsError | None:
+def clear_vault(run: Pass) -> PacsError | None:
     """Have our roles away; return why that cannot be done, a Vault that we may not log in to included."""
     if run.lineage is None or zones.rival(run, run.lineage):
         return None  # nothing of ours is there; what another archive's lineage holds is that archive's
@@ -126,7 +145,7 @@ def _clear_vault(run: Pass) -> PacsError | None:
     return None
 
 
-def _orphaned(run: Pass, error: PacsError) -> None:
+def _orphaned(run: Pass, error: PacsError, data: str) -> None:
     began = parse_time(str(metadata(run.live)["deletionTimestamp"]))
     run.set(ConditionType.VAULT_READY, "False", error.reason, str(error))
     if run.now - began >= VAULT_DEADLINE:
@@ -137,19 +156,20 @@ def _orphaned(run: Pass, error: PacsError) -> None:
             f"Roles of lineage {run.lineage} remain in Vault: {error.message}. Removing them is tried on; to let the "
             f"resource go and leave them to Vault's administrator, annotate it {ANNOTATION_ABANDON}={run.name}",
         )
-    _report(run, "RemovingVaultRoles", f"Vault: {error}")
+    progress(run, "RemovingVaultRoles", f"Vault: {error}", data)
 
 
-def _report(run: Pass, reason: str, message: str) -> None:
+def progress(run: Pass, reason: str, message: str, data: str) -> None:
+    """Write how far a deletion is, and what becomes of the data."""
     run.set(ConditionType.RECONCILING, "True", reason, message)
-    run.set(ConditionType.READY, "False", "Deleting", "The archive is being deleted; its data are retained")
+    run.set(ConditionType.READY, "False", "Deleting", f"The archive is being deleted; {data}")
     before = run.observed
     run.status = run.observed
     if status.write(run):
         status.tell(run, before)
 
 
-def _let_go(run: Pass) -> None:
+def let_go(run: Pass) -> None:
     data = metadata(run.live)
     rest = [finalizer for finalizer in data.get("finalizers") or [] if finalizer != names.FINALIZER]
     patch = {"metadata": {"uid": data["uid"], "resourceVersion": data["resourceVersion"], "finalizers": rest}}

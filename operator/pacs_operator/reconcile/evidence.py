@@ -9,19 +9,24 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from pacs_operator.domain import rotation
+from pacs_operator.domain.agentconfig import StorageTold
 from pacs_operator.domain.archive import Conformance
 from pacs_operator.domain.checks import NETWORK_CHECKS
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import PacsError
-from pacs_operator.domain.names import Component
-from pacs_operator.domain.status import CertificateStatus, ConformanceStatus
-from pacs_operator.reconcile.agents import crl_ends, end_of, reported
-from pacs_operator.reconcile.conformance import check_schedule, freshness, parse_time
+from pacs_operator.domain.names import Component, data_key, data_mount
+from pacs_operator.domain.status import CertificateStatus, ConformanceStatus, EncryptionStatus
+from pacs_operator.reconcile import ingest
+from pacs_operator.reconcile.agents import answers, crl_ends, end_of, reported
+from pacs_operator.reconcile.conformance import attacked, check_schedule, freshness, parse_time, proves_containment
 from pacs_operator.reconcile.context import Pass
-from pacs_operator.reconcile.workloads import running_hash
 
 #: A leaf this close to its end should long have been renewed (agents renew at two thirds of its life).
 RENEWAL_OVERDUE = timedelta(hours=24)
+#: The time of the last test of the encrypting storage moves in the status at most so often.
+VERIFIED_COARSELY = timedelta(hours=1)
+VERIFIED_TOO_OLD = timedelta(hours=3)
+_ABOUT_DATA_KEYS = "storage/keys"
 _SHOWN = 8
 
 #: Status, reason and message of a condition.
@@ -75,6 +80,10 @@ def conformance(run: Pass) -> None:
     elif last.outcome == "Failed":
         failed = [check.check for check in last.checks if check.outcome == "Failed"]
         run.set(kind, "False", "ChecksFailed", f"Run {last.run}: {', '.join(failed[:12])}")
+    elif run.archive.spec.containment.isolated and proves_containment(last):
+        passed = sum(check.outcome == "Passed" for check in last.checks)
+        text = f"Run {last.run}: {passed} checks passed, {len(last.checks) - passed} wait for the end of containment"
+        run.set(kind, "Unknown", "Contained", text)
     elif last.outcome == "NotRun":
         text = f"Run {last.run} could not prove anything; see job conformance-{last.run} in {run.name}-ops"
         run.set(kind, "Unknown", "NotRun", text)
@@ -93,7 +102,7 @@ def _stale(last: ConformanceStatus) -> str:
 
 
 def _attacked_this(run: Pass, last: ConformanceStatus) -> bool:
-    return last.config_hash == running_hash(run)
+    return last.config_hash == attacked(run)
 
 
 def isolation(run: Pass) -> None:
@@ -118,6 +127,66 @@ def isolation(run: Pass) -> None:
         run.set(kind, "True", "Probed", f"Attacked at {last.time}: {', '.join(sorted(checks))} dropped, twins served")
 
 
+def encryption(run: Pass) -> None:
+    """Set ImagesEncrypted from what Orthanc's agent told, and remember it coarsely."""
+    if run.archive is None:
+        return
+    run.status = run.status.model_copy(update={"encryption": _encryption_status(run)})
+    status, reason, text = _encryption(run)
+    run.set(ConditionType.IMAGES_ENCRYPTED, status, reason, text)
+
+
+def _encryption_status(run: Pass) -> EncryptionStatus | None:
+    if run.archive is None or run.lineage is None or not run.archive.spec.encryption.on:
+        return None
+    told, known = _storage_told(run), run.observed.encryption
+    if told is None:
+        return known
+    fresh = known is not None and known.verified and run.now - parse_time(known.verified) < VERIFIED_COARSELY
+    return EncryptionStatus(
+        transit_key=f"{data_mount(run.lineage)}/{data_key(run.name)}",
+        active_data_key=told.active_key,
+        data_keys=told.keys,
+        verified=known.verified if fresh and known else told.verified,
+    )
+
+
+def _storage_told(run: Pass) -> StorageTold | None:
+    return next((status.storage for status in answers(run, Component.ORTHANC) if status.storage), None)
+
+
+def _encryption(run: Pass) -> Verdict:
+    wanted = run.archive.spec.encryption if run.archive else None
+    known = run.status.encryption
+    if wanted is None or not wanted.on:
+        return "False", "NotEncrypted", f"Images lie on the volume as stored: {wanted.reason if wanted else ''}"
+    standing = [
+        reason
+        for status in answers(run, Component.ORTHANC)
+        for subject, reason in status.problems.items()
+        if subject == _ABOUT_DATA_KEYS
+    ]
+    if standing:
+        return "False", "DataKeysUnavailable", f"Orthanc's agent reports {standing[0]}; what is stored stays encrypted"
+    test = next((told.self_test for told in (_storage_told(run),) if told), None)
+    if test not in (None, "Passed"):
+        return "False", "SelfTestFailed", f"The encrypting storage reports {test}; what is stored stays encrypted"
+    if known is None or known.verified is None:
+        return "Unknown", "NotProbed", "Orthanc's agent has not yet told of a test of the encrypting storage"
+    if run.now - parse_time(known.verified) > VERIFIED_TOO_OLD:
+        return "Unknown", "Stale", f"Last written, read back and looked for in clear at {known.verified}"
+    keys = "1 data key" if known.data_keys == 1 else f"{known.data_keys} data keys"
+    text = f"{keys}, wrapped by {known.transit_key}; written, read back, not in clear on the volume"
+    return "True", "Verified", text
+
+
+def _aged_encryption(run: Pass) -> Verdict | None:
+    known = run.observed.encryption
+    if known is None or known.verified is None or run.now - parse_time(known.verified) <= VERIFIED_TOO_OLD:
+        return None
+    return "Unknown", "Stale", f"Last written, read back and looked for in clear at {known.verified}"
+
+
 def age(run: Pass) -> None:
     """Take back what was True and is no longer shown, from what the status last knew and the time.
 
@@ -133,6 +202,7 @@ def age(run: Pass) -> None:
         ConditionType.CERTIFICATES_CURRENT: _aged_certificates,
         ConditionType.CONFORMANCE_PASSED: _aged_run,
         ConditionType.NETWORK_ISOLATED: _aged_run,
+        ConditionType.IMAGES_ENCRYPTED: _aged_encryption,
     }
     for kind, look in looks.items():
         known = before.get(kind)
@@ -141,6 +211,8 @@ def age(run: Pass) -> None:
         verdict = look(run)
         if verdict is not None:
             run.set(kind, *verdict)
+    if ConditionType.INGEST_CLEAN in before:
+        ingest.unseen(run)
     lost, ready = run.conditions.get(ConditionType.CERTIFICATES_CURRENT), before.get(ConditionType.READY)
     if lost is not None and ready is not None and ready.status == "True":
         run.set(ConditionType.READY, lost.status, lost.reason, f"{lost.type.value}: {lost.message}")

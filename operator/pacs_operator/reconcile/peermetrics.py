@@ -38,6 +38,8 @@ class PeerNumbers:
 
     latest: tuple[PeerActivity, ...] = ()
     pods: tuple[PodCounts, ...] = ()
+    silent: tuple[tuple[str, bool], ...] = ()  # of those that are expected to come, where it is known
+    legacy: tuple[tuple[str, str], ...] = ()  # of those without TLS: when the exception expires
 
 
 def numbers(run: Pass) -> PeerNumbers:
@@ -54,7 +56,13 @@ def numbers(run: Pass) -> PeerNumbers:
         if component in (Component.GATE, Component.ORTHANC) and uid in names
         for seen in status.peers
     )
-    return PeerNumbers(tuple(latest[name] for name in sorted(latest)), tuple(pods))
+    exceptions = run.status.legacy.listed if run.status.legacy else []
+    return PeerNumbers(
+        tuple(latest[name] for name in sorted(latest)),
+        tuple(pods),
+        tuple(sorted(run.silent.items())),
+        tuple((one.id, one.expires) for one in exceptions),
+    )
 
 
 def _remembered(seen: PeerActivity, summary: PeerSummary) -> PeerActivity:
@@ -86,6 +94,27 @@ class PeerMetrics(Collector):
         archives = sorted(self._ask().items())
         yield from _times([(archive, seen) for archive, known in archives for seen in known.latest])
         yield from _counts([(archive, counts) for archive, known in archives for counts in known.pods])
+        silent = GaugeMetricFamily(
+            f"{PREFIX}_peer_silent",
+            "1 while a peer has been silent for longer than spec.expectTraffic allows; none where that is not known",
+            labels=["archive", "peer"],
+        )
+        for archive, known in archives:
+            for peer, alarm in known.silent:
+                silent.add_metric([archive, peer], float(alarm))
+        yield silent
+        yield from _exceptions(archives)
+
+
+def _exceptions(archives: list[tuple[str, PeerNumbers]]) -> Iterator[Metric]:
+    count = GaugeMetricFamily(f"{PREFIX}_legacy_peers", "Devices that are let in without TLS", labels=["archive"])
+    end = _time("legacy_expires", "When the exception of a device without TLS expires", ["archive", "peer"])
+    for archive, known in archives:
+        if known.legacy:  # none is the rule, and says nothing
+            count.add_metric([archive], len(known.legacy))
+        for peer, stamp in known.legacy:
+            end.add_metric([archive, peer], parse_time(stamp).timestamp())
+    yield from (count, end)
 
 
 def _times(peers: Iterable[tuple[str, PeerActivity]]) -> Iterator[Metric]:
@@ -122,6 +151,11 @@ def _counts(pods: Iterable[tuple[str, PodCounts]]) -> Iterator[Metric]:
         "Associations (gate) and objects (Orthanc) of a peer that were refused, since the pod started",
         labels=labels,
     )
+    limited = CounterMetricFamily(
+        f"{PREFIX}_peer_limited",
+        "Associations of a peer that its own limits refused, since the gate pod started",
+        labels=labels,
+    )
     open_now = GaugeMetricFamily(f"{PREFIX}_peer_open_associations", "A peer's open associations", labels=labels)
     for archive, counts in pods:
         row = [archive, counts.peer, counts.pod]
@@ -129,5 +163,6 @@ def _counts(pods: Iterable[tuple[str, PodCounts]]) -> Iterator[Metric]:
         if counts.component is Component.ORTHANC:
             stores.add_metric(row, counts.seen.stores)
         else:
+            limited.add_metric(row, counts.seen.limited)
             open_now.add_metric(row, counts.seen.open_associations)
-    yield from (stores, rejections, open_now)
+    yield from (stores, rejections, limited, open_now)

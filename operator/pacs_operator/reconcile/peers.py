@@ -1,30 +1,37 @@
 """Peers: who is accepted, what gate and Orthanc are told, which Vault roles exist, what each peer's status says."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-
-from pydantic import ValidationError
 
 from pacs_operator.domain import names
 from pacs_operator.domain.acceptance import Claim, Decision, accepted_peers, decide
 from pacs_operator.domain.archive import Archive
+from pacs_operator.domain.containment import Containment, contain
+from pacs_operator.domain.destinations import Resolved, by_key, destinations
 from pacs_operator.domain.errors import ConflictError, NotFoundError
-from pacs_operator.domain.gatepeers import LivePeer, LivePeers
+from pacs_operator.domain.gatepeers import LegacyDoor, LivePeer, LivePeers
+from pacs_operator.domain.legacy import Legacy, StaffedHours
 from pacs_operator.domain.names import CaName, Component, peer_role, pki_mount
 from pacs_operator.domain.peer import Peer
 from pacs_operator.domain.probepeers import probe_peers
-from pacs_operator.domain.status import MAX_MESSAGE, PeerCondition, PeerStatus
+from pacs_operator.domain.staffed import closing_time
+from pacs_operator.domain.status import MAX_MESSAGE, PeerCondition, PeerConditionType, PeerFinding, PeerStatus
 from pacs_operator.kube.apply import content_hash
 from pacs_operator.kube.inventory import NAMESPACE, PEER, POD
 from pacs_operator.kube.port import KubePort, Manifest, annotations_of, labels_of, metadata
 from pacs_operator.reconcile.context import Pass
+from pacs_operator.reconcile.legacy import record
 from pacs_operator.reconcile.observe import read_claims
+from pacs_operator.reconcile.peerwatch import Watched, status_of
 
 
 def accept(run: Pass) -> None:
     """Decide on all peers of the archive and make the live list."""
     judge(run, run.archive)
-    run.peers = live_peers(run.name, accepted_peers(run.decisions))
+    spec = run.archive.spec if run.archive else None
+    containment, hours = (spec.containment, spec.dicom.staffed_hours) if spec else (None, None)
+    run.peers = live_peers(run.name, accepted_peers(run.decisions), containment, hours)
 
 
 def judge(run: Pass, archive: Archive | None, consenting: set[str] | None = None) -> None:
@@ -45,7 +52,7 @@ def judge(run: Pass, archive: Archive | None, consenting: set[str] | None = None
         if archive and claims:
             selector = archive.spec.peers.namespace_selector.match_labels
             consenting = {metadata(item)["name"] for item in run.ports.kube.list(NAMESPACE, labels=selector)}
-    run.decisions = decide(archive, [claim for _, claim in claims], consenting, run.name)
+    run.decisions = decide(archive, [claim for _, claim in claims], consenting, run.name, run.now)
     run.peer_objects = {claim.key: live for live, claim in claims}
 
 
@@ -55,21 +62,50 @@ def _as_known(run: Pass, claim: Claim) -> Claim:
     return replace(claim, error=error) if error and generation == claim.generation else claim
 
 
-def live_peers(archive: str, accepted: list[Peer]) -> LivePeers:
+def live_peers(
+    archive: str,
+    accepted: list[Peer],
+    containment: Containment | None = None,
+    hours: StaffedHours | None = None,
+) -> LivePeers:
     """Return what gate and Orthanc apply: the archive's own probes and the accepted peers."""
-    return as_list([*probe_peers(archive), *map(live_peer, accepted)])
+    known = by_key(accepted)
+    everybody = [*probe_peers(archive), *(live_peer(peer, known, hours) for peer in accepted)]
+    return as_list(contain(everybody, containment))
 
 
-def live_peer(peer: Peer) -> LivePeer:
-    """Return what gate and Orthanc are told of one accepted peer."""
+def live_peer(peer: Peer, accepted: Mapping[str, Peer], hours: StaffedHours | None = None) -> LivePeer:
+    """Return what gate and Orthanc are told of one accepted peer.
+
+    Parameters
+    ----------
+    peer
+        The peer.
+    accepted
+        All accepted peers of the archive, by key.
+    hours
+        The archive's staffed hours, at which its exception would close; None: not known, so the list's own time stays.
+    """
     return LivePeer(
         id=peer.key,
-        dns_name=peer.spec.certificate.dns_name,
+        dns_name=peer.spec.certificate.dns_name if peer.spec.certificate else None,
+        legacy=_door(peer.spec.legacy, hours),
         ae_titles=sorted(peer.spec.ae_titles),
         source_cidrs=sorted(peer.spec.source_cidrs),
         rights=sorted(peer.spec.rights),
         max_associations=peer.spec.limits.max_associations,
+        associations_per_minute=peer.spec.limits.associations_per_minute,
+        tls_exception_until=int(peer.spec.tls.exception.expires.timestamp()) if peer.spec.tls else None,
+        outbound=peer.spec.outbound,
+        move_destinations=list(destinations(peer, accepted).titles) or None,
     )
+
+
+def _door(legacy: Legacy | None, hours: StaffedHours | None) -> LegacyDoor | None:
+    if legacy is None:
+        return None
+    closes = closing_time(hours, legacy.end).strftime("%Y-%m-%dT%H:%M:%SZ") if hours else None
+    return LegacyDoor(port=legacy.port, closes=closes)
 
 
 def as_list(peers: list[LivePeer]) -> LivePeers:
@@ -101,9 +137,10 @@ def tell(run: Pass, revision: str, components: tuple[Component, ...]) -> None:
 
 def write_statuses(kube: KubePort, decisions: list[Decision], objects: dict[str, Manifest], run: "StatusFacts") -> None:
     """Write each peer's status where it differs."""
+    known = by_key(accepted_peers(decisions))
     for decision in decisions:
         live = objects[decision.claim.key]
-        status = _status(decision, live, run).document()
+        status = _status(decision, live, run, known).document()
         if (live.get("status") or {}) == status:
             continue
         data = metadata(live)
@@ -128,37 +165,87 @@ class StatusFacts:
         Lineage of the archive; None when there is no archive.
     now
         Time of the pass.
+    watched
+        What the gates saw, by peer; only where they were asked in this pass.
+    hours
+        The archive's staffed hours.
     """
 
-    def __init__(self, lineage: str | None, now: datetime) -> None:
-        self.lineage, self.now = lineage, now
+    def __init__(
+        self,
+        lineage: str | None,
+        now: datetime,
+        watched: dict[str, Watched] | None = None,
+        hours: StaffedHours | None = None,
+    ) -> None:
+        self.lineage, self.now, self.watched, self.hours = lineage, now, watched or {}, hours
 
 
-def _status(decision: Decision, live: Manifest, facts: StatusFacts) -> PeerStatus:
-    claim, status = decision.claim, "True" if decision.accepted else "False"
-    stamp = facts.now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    before = _condition(live)
-    condition = PeerCondition(
-        status="True" if decision.accepted else "False",
-        reason=decision.reason,
-        message=decision.message[:MAX_MESSAGE],
-        observed_generation=claim.generation,
-        last_transition_time=before.last_transition_time if before and before.status == status else stamp,
-    )
+def _status(decision: Decision, live: Manifest, facts: StatusFacts, known: Mapping[str, Peer]) -> PeerStatus:
+    claim = decision.claim
+    findings = [
+        PeerFinding(
+            type=PeerConditionType.ACCEPTED,
+            status="True" if decision.accepted else "False",
+            reason=decision.reason,
+            message=decision.message,
+        )
+    ]
     peer = claim.peer if decision.accepted else None
+    watched = facts.watched.get(claim.key) if peer else None
     role = None
-    if peer and facts.lineage:
+    if peer and peer.spec.certificate and facts.lineage:
         role = f"{pki_mount(facts.lineage, CaName.PEERS)}/sign/{peer_role(peer.namespace, peer.name)}"
+    if peer and peer.spec.move_destinations:
+        findings.append(_destinations(destinations(peer, known)))
     return PeerStatus(
         observed_generation=claim.generation,
-        conditions=[condition],
-        bound_identity=peer.spec.certificate.dns_name if peer else None,
+        conditions=_conditions([*findings, *(watched.findings if watched else ())], claim, status_of(live), facts.now),
+        bound_identity=peer.spec.identity if peer else None,
         vault_role=role,
+        legacy=record(claim, status_of(live), facts.hours),
+        effective=watched.effective if watched else None,
+        certificate_not_after=watched.certificate_not_after if watched else None,
+        traffic_expected_since=watched.traffic_expected_since if watched else None,
+        last_traffic=watched.last_traffic if watched else None,
     )
 
 
-def _condition(live: Manifest) -> PeerCondition | None:
-    try:
-        return PeerStatus.model_validate(live.get("status") or {}).conditions[0]
-    except (ValidationError, IndexError):
-        return None
+def _conditions(
+    findings: list[PeerFinding], claim: Claim, before: PeerStatus | None, now: datetime
+) -> list[PeerCondition]:
+    """Return conditions whose times change only where the status does."""
+    known = {condition.type: condition for condition in before.conditions} if before else {}
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    conditions = []
+    for finding in findings:
+        old = known.get(finding.type)
+        since = old.last_transition_time if old and old.status == finding.status else stamp
+        conditions.append(
+            PeerCondition(
+                type=finding.type,
+                status=finding.status,
+                reason=finding.reason,
+                message=finding.message[:MAX_MESSAGE],
+                observed_generation=claim.generation,
+                last_transition_time=since,
+            )
+        )
+    return conditions
+
+
+def _destinations(found: Resolved) -> PeerFinding:
+    if found.unusable:
+        text = f"spec.moveDestinations: {'; '.join(found.unusable)}"
+        return PeerFinding(
+            type=PeerConditionType.MOVE_DESTINATIONS,
+            status="False",
+            reason="DestinationUnusable",
+            message=f"{text} (correct the names, or say in those peers' spec.outbound where they listen)",
+        )
+    return PeerFinding(
+        type=PeerConditionType.MOVE_DESTINATIONS,
+        status="True",
+        reason="Resolved",
+        message=f"C-MOVE may name {', '.join(found.titles)}",
+    )

@@ -61,9 +61,9 @@ def _provision_peers(run: Pass) -> bool:
     wanted = {
         peer_role(peer.namespace, peer.name): peer
         for decision in run.decisions
-        if decision.accepted and (peer := decision.claim.peer)
+        if decision.accepted and (peer := decision.claim.peer) and peer.spec.certificate
     }
-    identities = {role: peer.spec.certificate.dns_name for role, peer in wanted.items()}
+    identities = {role: peer.spec.identity for role, peer in wanted.items()}
     memory = run.memory
     everything = memory.roles_checked is None or run.now - memory.roles_checked >= ROLES_AGAIN
     if not everything and memory.peer_roles == identities:
@@ -86,7 +86,7 @@ def _provision_peers(run: Pass) -> bool:
 
 def _ensured(run: Pass, vault: VaultPort, lineage: str, peer: Peer) -> bool:
     try:
-        changes = vault.ensure_peer_role(lineage, peer.namespace, peer.name, peer.spec.certificate.dns_name)
+        changes = vault.ensure_peer_role(lineage, peer.namespace, peer.name, peer.spec.identity)
     except InvalidSpecError as error:
         run.memory.refused[peer.key] = (peer.generation, error)
         return False

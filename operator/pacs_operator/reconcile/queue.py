@@ -32,7 +32,8 @@ class LoopClock:
     async def wait(self, event: asyncio.Event, timeout: float | None) -> None:
         """Wait for the event or the time."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(event.wait(), timeout)
+            async with asyncio.timeout(timeout):  # Python 3.11's wait_for can lose a cancellation
+                await event.wait()
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pacs_operator.domain import names
+from pacs_operator.domain import containment, names
 from pacs_operator.domain.acceptance import accepted_peers
 from pacs_operator.domain.archive import Archive, ArchiveSpec, Dicom, LabelSelector, PeerBounds
 from pacs_operator.domain.conditions import ConditionType
-from pacs_operator.domain.errors import NotFoundError, PacsError
+from pacs_operator.domain.containment import contain
+from pacs_operator.domain.destinations import by_key
+from pacs_operator.domain.errors import InvalidSpecError, NotFoundError, PacsError
 from pacs_operator.domain.gatepeers import PEERS_FILE, LivePeer, LivePeers
+from pacs_operator.domain.legacy import LegacyPorts
 from pacs_operator.domain.names import ZONE_OF, Component, Zone, namespace_of
 from pacs_operator.domain.narrowing import common_networks, narrowed
-from pacs_operator.domain.peer import Right
+from pacs_operator.domain.peer import Right, TlsTier
 from pacs_operator.domain.probepeers import CONFORMANCE_PEER_ID, STORE_ONLY_PEER_ID, probe_peers
 from pacs_operator.kube.inventory import CONFIG_MAP, NAMESPACE, POD, POLICY
 from pacs_operator.kube.port import Manifest, labels_of, metadata
-from pacs_operator.reconcile import fences, peers, status, zones
+from pacs_operator.reconcile import fences, legacy, peers, status, zones
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.render.manifests import document
 from pacs_operator.render.pods import PEERS_CONFIG_MAP
@@ -77,7 +80,7 @@ def enforce(run: Pass, error: PacsError) -> None:
     """
     failures = fences.restore(run, [zone for zone in Zone if _ours(run, namespace_of(run.name, zone))])
     cut = survey(run)
-    failures += [failure for act in (_cut_lists, _cut_sources) for failure in act(run, cut)]
+    failures += [failure for act in (cut_lists, cut_sources) for failure in act(run, cut)]
     if not error.retry and cut.provisioned:
         _show(run, cut, error)
     if failures:
@@ -86,6 +89,28 @@ def enforce(run: Pass, error: PacsError) -> None:
 
 def survey(run: Pass) -> Cut:
     """Compare the live lists with the peers' resources; read only."""
+    cut = read_lists(run)
+    if not cut.provisioned:
+        return cut
+    archive, consenting = _bounds(run)
+    cut.consent_unknown = consenting is not None
+    peers.judge(run, archive, consenting)
+    hours = archive.spec.dicom.staffed_hours
+    known = by_key(accepted_peers(run.decisions))
+    accepted = [*probe_peers(run.name), *(peers.live_peer(peer, known, hours) for peer in known.values())]
+    wanted = {peer.id: peer for peer in contain(accepted, containment.wanted(run.live.get("spec")))}
+    for component, (live, before, _) in cut.lists.items():
+        after = _narrow(before, wanted)
+        left = {peer.id: peer for peer in after.peers}
+        same = len(before.peers) == len(left) and all(left.get(peer.id) == peer for peer in before.peers)
+        cut.lists[component] = (live, before, before if same else after)
+        cut.removed |= {peer.id for peer in before.peers if left.get(peer.id) != peer}
+        cut.waiting |= {key for key, peer in wanted.items() if left.get(key) != peer}
+    return cut
+
+
+def read_lists(run: Pass) -> Cut:
+    """Return the live lists of gate and Orthanc as they stand; read only."""
     cut = Cut()
     for component in _ENFORCERS:
         namespace = namespace_of(run.name, ZONE_OF[component])
@@ -98,28 +123,18 @@ def survey(run: Pass) -> Cut:
             cut.unreadable.append(f"{namespace}/{PEERS_CONFIG_MAP}")
             continue
         cut.lists[component] = (live, before, before)
-    if not cut.provisioned:
-        return cut
-    archive, consenting = _bounds(run)
-    cut.consent_unknown = consenting is not None
-    peers.judge(run, archive, consenting)
-    wanted = {peer.key: peers.live_peer(peer) for peer in accepted_peers(run.decisions)}
-    wanted |= {peer.id: peer for peer in probe_peers(run.name)}
-    for component, (live, before, _) in cut.lists.items():
-        after = _narrow(before, wanted)
-        left = {peer.id: peer for peer in after.peers}
-        same = len(before.peers) == len(left) and all(left.get(peer.id) == peer for peer in before.peers)
-        cut.lists[component] = (live, before, before if same else after)
-        cut.removed |= {peer.id for peer in before.peers if left.get(peer.id) != peer}
-        cut.waiting |= {key for key, peer in wanted.items() if left.get(key) != peer}
     return cut
 
 
 def _narrow(before: LivePeers, wanted: dict[str, LivePeer]) -> LivePeers:
     """Return the list without what is no longer wanted, in the order in which a full pass would list it."""
     left = {peer.id: kept for peer in before.peers if (want := wanted.get(peer.id)) and (kept := narrowed(peer, want))}
-    order = {key: rank for rank, key in enumerate(wanted)}
-    return peers.as_list([left[key] for key in sorted(left, key=lambda key: (key not in PROBE_IDS, order[key]))])
+    return in_order(left.values())
+
+
+def in_order(left: Iterable[LivePeer]) -> LivePeers:
+    """Return the list in the order in which a full pass makes it, so that the same peers have the same revision."""
+    return peers.as_list(sorted(left, key=lambda peer: (peer.id not in PROBE_IDS, peer.id)))
 
 
 def _ours(run: Pass, namespace: str) -> bool:
@@ -152,16 +167,26 @@ def _bounds(run: Pass) -> tuple[Archive, set[str] | None]:
         namespace_selector=selector,
         allowed_cidrs=_readable_networks(said.get("allowedCIDRs")) or _ANY_SOURCE,
         max_rights=_readable_rights(said.get("maxRights")) or list(Right),
+        tls_exceptions=list(TlsTier),  # what the gate takes is in its configuration, which stays
+        legacy="Allowed" if not said or said.get("legacy") == "Allowed" else "Forbidden",
     )
     data = metadata(run.live)
     # Not validated on purpose: these two are all that a judgement of peers looks at.
-    looked_at: dict[str, Any] = {"peers": bounds, "dicom": Dicom.model_construct(ae_title="")}
+    dicom = Dicom.model_construct(ae_title="", legacy_ports=_readable_ports(spec.get("dicom")))
+    looked_at: dict[str, Any] = {"peers": bounds, "dicom": dicom}
     known = ArchiveSpec.model_construct(**looked_at)
     return Archive.model_construct(name=run.name, uid=data["uid"], generation=run.generation, spec=known), consenting
 
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _readable_ports(said: Any) -> LegacyPorts:
+    try:
+        return LegacyPorts.model_validate(_mapping(said).get("legacyPorts"))
+    except (ValidationError, InvalidSpecError):
+        return LegacyPorts.model_construct(first=1, last=65535)
 
 
 def _readable_networks(said: Any) -> list[str]:
@@ -178,7 +203,7 @@ def _readable_rights(said: Any) -> list[Right]:
         return []
 
 
-def _cut_lists(run: Pass, cut: Cut) -> list[PacsError]:
+def cut_lists(run: Pass, cut: Cut) -> list[PacsError]:
     """Write the shorter lists and have the kubelet carry them to the pods at once; what fails stops nothing else."""
     failures: list[PacsError] = []
     run.pods = []
@@ -198,7 +223,7 @@ def _cut_lists(run: Pass, cut: Cut) -> list[PacsError]:
     return failures
 
 
-def _cut_sources(run: Pass, cut: Cut) -> list[PacsError]:
+def cut_sources(run: Pass, cut: Cut) -> list[PacsError]:
     """Close the gate's network policy to sources that no peer in its list has any more."""
     if Component.GATE not in cut.lists:
         return []
@@ -209,7 +234,9 @@ def _cut_sources(run: Pass, cut: Cut) -> list[PacsError]:
         if live is None:
             return []
         rules = (live.get("spec") or {}).get("ingress") or []
-        allowed = [cidr for peer in cut.lists[Component.GATE][2].peers for cidr in peer.source_cidrs]
+        allowed = [
+            cidr for peer in cut.lists[Component.GATE][2].peers if not peer.contained for cidr in peer.source_cidrs
+        ]
         left = [rule for rule in (_closed(rule, allowed) for rule in rules) if rule is not None]
         if left != rules:
             mark = {part: metadata(live)[part] for part in ("uid", "resourceVersion")}
@@ -242,7 +269,7 @@ def _show(run: Pass, cut: Cut, error: PacsError) -> None:
         for decision in run.decisions
     ]
     refused = [decision for decision in run.decisions if not decision.accepted]
-    facts = peers.StatusFacts(run.observed.lineage_id, run.now)
+    facts = peers.StatusFacts(run.observed.lineage_id, run.now, hours=legacy.hours_of(run.archive))
     peers.write_statuses(run.ports.kube, refused, run.peer_objects, facts)
     run.status = run.status.model_copy(update={"peers": status.summarise(run)})
     parts = [

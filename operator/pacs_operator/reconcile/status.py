@@ -1,10 +1,12 @@
 """The one status write: conditions from what the pass found, skipped when nothing changed."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from pacs_operator.domain.acceptance import Decision
 from pacs_operator.domain.agentconfig import PeerActivity
+from pacs_operator.domain.archive import ArchiveSpec
 from pacs_operator.domain.conditions import ConditionType, merge
 from pacs_operator.domain.names import Component, Port, Zone, namespace_of, service_dns
 from pacs_operator.domain.status import (
@@ -21,7 +23,7 @@ from pacs_operator.domain.status import (
 from pacs_operator.kube.events import Notice, post
 from pacs_operator.kube.inventory import ARCHIVE, SERVICE, STATEFUL_SET
 from pacs_operator.kube.port import Manifest, metadata
-from pacs_operator.reconcile import evidence
+from pacs_operator.reconcile import evidence, ingest, legacy
 from pacs_operator.reconcile.agents import activity, answers, certificates, reported, unconfirmed
 from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
@@ -38,11 +40,23 @@ _ANNOUNCED = (
     ConditionType.DATABASE_READY,
     ConditionType.CERTIFICATES_CURRENT,
     ConditionType.PEERS_ACCEPTED,
+    ConditionType.IMAGES_ENCRYPTED,
     ConditionType.NETWORK_ISOLATED,
     ConditionType.CONFORMANCE_PASSED,
+    ConditionType.LEGACY_PEERS,
+    ConditionType.CONTAINED,
+    ConditionType.INGEST_CLEAN,
     ConditionType.ORPHANED,
+    ConditionType.DELETION_BLOCKED,
 )
-_BAD_WHEN_TRUE = (ConditionType.STALLED, ConditionType.ORPHANED)
+_MAY_BE_OLD = (ConditionType.CONFORMANCE_PASSED, ConditionType.IMAGES_ENCRYPTED)
+_ONLY_WHEN_TRUE = (
+    ConditionType.LEGACY_PEERS,
+    ConditionType.CONTAINED,
+    ConditionType.ORPHANED,
+    ConditionType.DELETION_BLOCKED,
+)  # absent until they first hold
+_BAD_WHEN_TRUE = (ConditionType.STALLED, *_ONLY_WHEN_TRUE)
 
 
 def announce(run: Pass) -> None:
@@ -55,7 +69,7 @@ def announce(run: Pass) -> None:
     run.set(ConditionType.RECONCILING, "True", "Progressing", "The new generation is being worked on")
     for kind in ConditionType:
         known = any(condition.type is kind for condition in run.observed.conditions)
-        if not known and kind not in (ConditionType.RECONCILING, ConditionType.ORPHANED):
+        if not known and kind not in (ConditionType.RECONCILING, *_ONLY_WHEN_TRUE):
             run.set(kind, "Unknown", "Pending", "Not looked at yet")
     run.status = run.observed
     write(run)
@@ -80,9 +94,12 @@ def fill(run: Pass) -> None:
     )
     _database(run)
     evidence.certificates(run)
+    evidence.encryption(run)
     _peers_condition(run)
     evidence.conformance(run)
     evidence.isolation(run)
+    legacy.report(run)
+    ingest.condition(run)
     _summary(run)
 
 
@@ -97,6 +114,7 @@ def _endpoints(run: Pass) -> Endpoints | None:
         port=int(ports[0].get("port") or Port.DICOM_TLS),
         node_port=ports[0].get("nodePort"),
         ae_title=run.archive.spec.dicom.ae_title,
+        aliases=run.archive.spec.dicom.aliases,
         load_balancer=sorted({entry.get("hostname") or entry.get("ip") or "" for entry in ingress} - {""})[:8],
     )
 
@@ -113,8 +131,21 @@ def _effective(run: Pass) -> Effective | None:
         gate_max_associations=spec.gate.max_associations,
         conformance_schedule=spec.conformance.schedule,
         conformance_time_zone=spec.conformance.time_zone,
-        encryption=f"{spec.encryption.mode}: {spec.encryption.reason}",
+        encryption=_encryption(spec),
     )
+
+
+def _encryption(spec: ArchiveSpec) -> str:
+    """Return how images and index lie at rest; of the index, only what somebody said."""
+    wanted, index = spec.encryption, spec.encryption.index
+    images = f"a new data key every {wanted.key_age_days} days" if wanted.on else wanted.reason
+    if index is None:
+        said = "nothing declared"
+    elif index.mode == "StorageClass":
+        said = f"by StorageClass {spec.database.storage_class_name}, as declared"
+    else:
+        said = f"not encrypted: {index.reason}"
+    return f"{wanted.mode}: {images}; index: {said}"
 
 
 def summarise(run: Pass) -> PeersStatus:
@@ -129,11 +160,25 @@ def summarise(run: Pass) -> PeersStatus:
             accepted=decision.accepted,
             reason=None if decision.accepted else decision.reason,
             message=None if decision.accepted else _short(decision.message),
-            dns_name=peer.spec.certificate.dns_name if peer and decision.accepted else None,
+            tls_exception_until=_standing(decision, run.now),
+            dns_name=peer.spec.identity if peer and decision.accepted else None,
         )
         summaries.append(_coarsely(summary, before.get(key), seen.get(key), run))
     accepted = sum(decision.accepted for decision in run.decisions)
-    return PeersStatus(accepted=accepted, refused=len(run.decisions) - accepted, listed=_fitting(summaries))
+    return PeersStatus(
+        accepted=accepted,
+        refused=len(run.decisions) - accepted,
+        tls_exceptions=sum(_standing(decision, run.now) is not None for decision in run.decisions),
+        listed=_fitting(summaries),
+    )
+
+
+def _standing(decision: Decision, now: datetime) -> str | None:
+    """Return until when an accepted peer may use older TLS, while that lasts."""
+    tls = decision.claim.peer.spec.tls if decision.accepted and decision.claim.peer else None
+    if tls is None or tls.exception.expires <= now:
+        return None
+    return tls.exception.expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _short(message: str) -> str:
@@ -211,7 +256,9 @@ def _peers(run: Pass) -> Verdict:
 
 def _summary(run: Pass) -> None:
     rolling = settled(run)
-    needed = (ConditionType.DATABASE_READY, ConditionType.CERTIFICATES_CURRENT, ConditionType.CONFORMANCE_PASSED)
+    needed = [ConditionType.DATABASE_READY, ConditionType.CERTIFICATES_CURRENT, ConditionType.CONFORMANCE_PASSED]
+    if run.archive is not None and run.archive.spec.encryption.on:
+        needed.insert(2, ConditionType.IMAGES_ENCRYPTED)
     provisioned = run.conditions.get(ConditionType.VAULT_READY)
     open_ends = [run.conditions[kind] for kind in needed if not _promise_kept(run, kind)]
     run.set(ConditionType.STALLED, "False", "NotStalled", "Nothing here needs a person")
@@ -237,7 +284,7 @@ def _summary(run: Pass) -> None:
 def _promise_kept(run: Pass, kind: ConditionType) -> bool:
     condition = run.conditions[kind]
     # A stale or repeated run does not take service away: this configuration was attacked once and held.
-    return condition.status == "True" or (kind is ConditionType.CONFORMANCE_PASSED and condition.reason == "Stale")
+    return condition.status == "True" or (kind in _MAY_BE_OLD and condition.reason == "Stale")
 
 
 def write(run: Pass) -> bool:

@@ -4,7 +4,7 @@ from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.disruption import Cause, may_disrupt
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.names import GROUP, ZONE_OF, Component, namespace_of
+from pacs_operator.domain.names import ANNOTATION_ENCRYPTION, GROUP, ZONE_OF, Component, namespace_of
 from pacs_operator.domain.rotation import ANNOTATION_RESTARTED_FOR, Rotation
 from pacs_operator.domain.status import MAX_WAITING, MAX_WAITING_TEXT
 from pacs_operator.kube.apply import Written, content_hash, in_apply_order
@@ -32,14 +32,20 @@ _HARMLESS_POD = {
     "topologySpreadConstraints",
     "schedulerName",
 }
+#: What a person decides here says nothing about pods, so it carries no held-back template along.
+_NO_PODS_MATTER = ("containment", "retention", "deletion", "deletionPolicy")
 _HARMLESS_CONTAINER = {"resources", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"}
 
 
 def inputs_hash(desired: Desired) -> str:
-    """Return the hash of what people decided: spec, release, lineage, Vault's settings; not this program's version."""
+    """Return the hash of what people decided: spec, release, lineage, Vault's settings; not this program's version.
+
+    Containment is no part of it: whatever else waits for a change of the spec must not roll pods that are evidence.
+    """
+    spec = {name: value for name, value in desired.archive.spec.document().items() if name not in _NO_PODS_MATTER}
     release = desired.release.document()
     vault = [desired.vault.address, desired.vault.ca_pem, desired.vault.auth_path, desired.vault.audience]
-    return content_hash([desired.archive.spec.document(), desired.lineage_id, release, vault])
+    return content_hash([spec, desired.lineage_id, release, vault])
 
 
 def decorate(manifest: Manifest, inputs: str) -> Manifest:
@@ -90,6 +96,18 @@ def check_volumes(run: Pass) -> None:
                 action="a volume keeps its class for life: put the name back",
                 reason="StorageClassChanged",
             )
+        _check_encryption(manifest, live, name)
+
+
+def _check_encryption(claim: Manifest, live: Manifest, name: str) -> None:
+    """Refuse to read a volume otherwise than it was written: images in clear would lie beside encrypted ones."""
+    new, old = (annotations_of(one).get(ANNOTATION_ENCRYPTION, "None") for one in (claim, live))
+    if new != old:
+        raise InvalidSpecError(
+            f"spec.encryption.mode: {new} differs from {old}, in which volume claim {name} was written",
+            action="a volume keeps its mode for life: put the mode back",
+            reason="EncryptionChanged",
+        )
 
 
 def _check_never_filled(run: Pass, claim: Manifest, live: Manifest | None) -> None:

@@ -1,6 +1,8 @@
 """The agent in a pod: its configuration and its container, as sidecar or as one-shot."""
 
-from pacs_operator.domain.agentconfig import CONFIG_DIR, RUN_DIR, AgentConfig, Leaf, VaultAccess
+from collections.abc import Sequence
+
+from pacs_operator.domain.agentconfig import CONFIG_DIR, RUN_DIR, AgentConfig, Leaf, StorageKeyring, VaultAccess
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.gatepeers import PEERS_FILE, LivePeers
 from pacs_operator.domain.leaves import leaves_of
@@ -10,7 +12,9 @@ from pacs_operator.domain.names import (
     Component,
     Port,
     component_role,
+    data_key,
     namespace_of,
+    outbound_dns,
     service_dns,
 )
 from pacs_operator.render import pods, sizes
@@ -41,7 +45,12 @@ def config(desired: Desired, component: Component) -> AgentConfig:
         case Component.GATE:
             specific = {"haproxy_socket": HAPROXY_SOCKET, "haproxy_log_socket": HAPROXY_LOG_SOCKET}
         case Component.ORTHANC:
-            specific = {"orthanc_url": f"http://127.0.0.1:{Port.ORTHANC_HTTP}"}
+            specific = {
+                "orthanc_url": f"http://127.0.0.1:{Port.ORTHANC_HTTP}",
+                "outbound_host": outbound_dns(archive),
+                "outbound_port": Port.GATE_OUTBOUND,
+                "storage": _storage(desired),
+            }
         case Component.POSTGRES:
             specific = {"postgres_socket_dir": RUN_DIR}
         case Component.CONFORMANCE:
@@ -62,6 +71,13 @@ def config(desired: Desired, component: Component) -> AgentConfig:
         ae_title=desired.archive.spec.dicom.ae_title,
         **specific,
     )
+
+
+def _storage(desired: Desired) -> StorageKeyring | None:
+    encryption = desired.archive.spec.encryption
+    if not encryption.on:
+        return None
+    return StorageKeyring(transit_key=data_key(desired.archive.name), max_age_days=encryption.key_age_days)
 
 
 def _leaves(archive: str, component: Component) -> list[Leaf]:
@@ -93,7 +109,7 @@ def files(desired: Desired, component: Component) -> dict[str, str]:
     }
 
 
-def sidecar(desired: Desired, component: Component) -> Manifest:
+def sidecar(desired: Desired, component: Component, more_mounts: Sequence[Manifest] = ()) -> Manifest:
     """Return the agent that starts before its neighbour and outlives it.
 
     Its restart restarts nothing else, and it does not take the pod out of service: readiness is the neighbour's.
@@ -101,6 +117,7 @@ def sidecar(desired: Desired, component: Component) -> Manifest:
     mounts = [pods.MOUNT_CONFIG, pods.MOUNT_TOKEN, pods.MOUNT_TLS_WRITABLE, pods.MOUNT_RUN_WRITABLE]
     if component in (Component.GATE, Component.ORTHANC):
         mounts.append(pods.MOUNT_PEERS)
+    mounts += more_mounts
     return pods.container(
         "agent",
         desired.release.images.tools,

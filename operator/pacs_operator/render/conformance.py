@@ -29,6 +29,7 @@ def config(desired: Desired, run: str) -> ConformanceConfig:
         gate_replicas=gate.replicas,
         orthanc_host=service_dns(Component.ORTHANC, archive),
         postgres_host=service_dns(Component.POSTGRES, archive),
+        contained=desired.archive.spec.containment.isolated or None,
     )
 
 

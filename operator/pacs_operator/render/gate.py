@@ -13,8 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.agentconfig import CONFIG_DIR, RUN_DIR, TLS_DIR, AgentConfig
+from pacs_operator.domain.archive import ArchiveSpec
 from pacs_operator.domain.facts import Desired
+from pacs_operator.domain.gatepeers import largest_share
 from pacs_operator.domain.names import PROBE_AE_TITLE, Component, Port, service_dns
+from pacs_operator.domain.peer import TlsTier
 from pacs_operator.render import gate_check
 
 SLOTS: int = AgentConfig.model_fields["gate_slots"].default
@@ -28,6 +31,20 @@ _CIPHERS = (
     "ECDHE-RSA-AES256-GCM-SHA384",
 )
 _CIPHERSUITES = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+
+# What an exception adds, at the end of the list: the gate's order counts, so who knows better gets better.
+_TIER_CIPHERS = {
+    TlsTier.TLS12_ECDHE_CBC: (
+        "ECDHE-ECDSA-AES128-SHA256",
+        "ECDHE-ECDSA-AES256-SHA384",
+        "ECDHE-RSA-AES128-SHA256",
+        "ECDHE-RSA-AES256-SHA384",
+        "ECDHE-ECDSA-AES128-SHA",
+        "ECDHE-ECDSA-AES256-SHA",
+        "ECDHE-RSA-AES128-SHA",
+        "ECDHE-RSA-AES256-SHA",
+    )
+}
 
 _BUFFER_BYTES = 131_072
 _REWRITE_RESERVE_BYTES = 2_048  # above HAProxy's tune.maxrewrite (1,024), which a buffer never gives to the network
@@ -47,15 +64,21 @@ class GateLayout:
     Attributes
     ----------
     ae_title
-        Called AE title; any other is rejected (1/1/7).
+        Called AE title; any other that is no alias is rejected (1/1/7).
+    aliases
+        Further called AE titles.
+    tiers
+        Older TLS that the listener takes at all; who may use it is told live.
     orthanc_address, orthanc_port
         Where Orthanc's DICOM port is; a name must be fully qualified, HAProxy knows no search list.
     orthanc_name
         DNS name that Orthanc's certificate must carry.
     max_associations
         Of all peers together, in one gate process.
-    bind
-        HAProxy's listening address.
+    bind, outbound_bind
+        HAProxy's listening addresses, for peers and for Orthanc.
+    legacy_bind
+        Addresses without TLS, for devices that have none; each port is closed until a peer is given it.
     nameservers
         ``address:port`` of resolvers; empty means those of /etc/resolv.conf.
     """
@@ -66,6 +89,10 @@ class GateLayout:
     orthanc_name: str
     max_associations: int
     bind: str
+    outbound_bind: str
+    legacy_bind: str | None = None
+    aliases: tuple[str, ...] = ()
+    tiers: tuple[TlsTier, ...] = ()
     threads: int = _DEFAULT_THREADS
     slots: int = SLOTS
     tls: str = TLS_DIR
@@ -78,6 +105,11 @@ class GateLayout:
     def max_connections_per_source(self) -> int:
         """Return how many sockets one address may hold: all associations, and as many again on their way."""
         return max(64, 2 * self.max_associations)
+
+    @property
+    def max_share(self) -> int:
+        """Return the most that one peer can have of all associations, whatever its own limit: never all of them."""
+        return largest_share(self.max_associations)
 
     @property
     def max_connections(self) -> int:
@@ -98,21 +130,31 @@ def gate_config(desired: Desired) -> dict[str, str]:
     return render(
         GateLayout(
             ae_title=archive.spec.dicom.ae_title,
+            aliases=tuple(archive.spec.dicom.aliases),
+            tiers=tuple(sorted(archive.spec.peers.tls_exceptions)),
             orthanc_address=f"{name}.{desired.cluster.cluster_domain}",
             orthanc_port=Port.ORTHANC_DICOM,
             orthanc_name=name,
             max_associations=archive.spec.gate.max_associations,
-            bind=_bind(archive.spec.peers.allowed_cidrs),
+            bind=_bind(archive.spec.peers.allowed_cidrs, str(Port.DICOM_TLS)),
+            legacy_bind=_legacy_bind(archive.spec),
+            outbound_bind=_bind(archive.spec.peers.allowed_cidrs, str(Port.GATE_OUTBOUND)),
             threads=_threads(archive.spec.scheduling.gate.cpu_milli),
         )
     )
 
 
-def _bind(allowed_cidrs: list[str]) -> str:
+def _legacy_bind(spec: ArchiveSpec) -> str | None:
+    """Return where devices without TLS may be let in; who withdraws consent leaves the listeners closed."""
+    ports = spec.dicom.legacy_ports
+    return _bind(spec.peers.allowed_cidrs, f"{ports.first}-{ports.last}") if ports else None
+
+
+def _bind(allowed_cidrs: list[str], ports: str) -> str:
     """Return the address to listen on; IPv6 only where peers have it, since nodes can lack it altogether."""
     if any(ipaddress.ip_network(cidr).version == 6 for cidr in allowed_cidrs):
-        return f":::{Port.DICOM_TLS} v4v6"
-    return f"0.0.0.0:{Port.DICOM_TLS}"
+        return f":::{ports} v4v6"
+    return f"0.0.0.0:{ports}"
 
 
 def _threads(cpu_milli: int | None) -> int:
@@ -125,11 +167,15 @@ def render(layout: GateLayout) -> dict[str, str]:
     values = {
         **{name: getattr(layout, name) for name in GateLayout.__dataclass_fields__},
         "max_connections": layout.max_connections,
+        "max_share": layout.max_share,
         "max_connections_per_source": layout.max_connections_per_source,
         "max_first_pdu_bytes": layout.buffer_bytes - _REWRITE_RESERVE_BYTES,
         "first_pdu_seconds": FIRST_PDU_SECONDS,
-        "called_hex": gatemaps.title_hex(layout.ae_title),
+        "own_title_hex": gatemaps.title_hex(layout.ae_title),
+        "called_hex": " ".join(map(gatemaps.title_hex, (layout.ae_title, *layout.aliases))),
         "ciphers": ":".join(_CIPHERS),
+        "bind_ciphers": ":".join((*_CIPHERS, *(name for tier in layout.tiers for name in _TIER_CIPHERS[tier]))),
+        "modern": " ".join((*_CIPHERS, *_CIPHERSUITES)),
         "ciphersuites": ":".join(_CIPHERSUITES),
         "maps": gatemaps,
         "slot_names": [gatemaps.slot_name(slot) for slot in range(layout.slots)],

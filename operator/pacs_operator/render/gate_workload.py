@@ -1,7 +1,7 @@
 """The gate: as many replicas as asked for, spread, replaced one by one without a gap."""
 
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.names import Component, Port
+from pacs_operator.domain.names import OUTBOUND_SERVICE, Component, Port
 from pacs_operator.render import agent, pods, services, sizes
 from pacs_operator.render.gate import gate_config
 from pacs_operator.render.manifests import Manifest, config_map, namespaced, selector
@@ -25,8 +25,12 @@ def configuration(desired: Desired) -> list[Manifest]:
 
 
 def network(desired: Desired) -> list[Manifest]:
-    """Return the Service that peers use, and the headless one through which each replica is attacked by address."""
-    return [_service(desired), services.headless(desired, REPLICAS_SERVICE, Component.GATE, _PORT)]
+    """Return the Service that peers use, Orthanc's, and the headless one to attack each replica by address."""
+    return [
+        _service(desired),
+        _outbound(desired),
+        services.headless(desired, REPLICAS_SERVICE, Component.GATE, _PORT),
+    ]
 
 
 _PORT: Manifest = {
@@ -47,12 +51,32 @@ def _service(desired: Desired) -> Manifest:
         # Keeps the peers' source addresses, which policies and the gate check.
         "externalTrafficPolicy": "Local",
         "selector": selector(desired, Component.GATE),
-        "ports": [port],
+        "ports": [port, *_legacy_ports(desired)],
     }
     if wanted.type == "LoadBalancer" and wanted.load_balancer_class is not None:
         spec["loadBalancerClass"] = wanted.load_balancer_class
     head = namespaced(desired, "Service", NAME, Component.GATE, dict(wanted.annotations))
     return {**head, "spec": spec}
+
+
+def _legacy_ports(desired: Desired) -> list[Manifest]:
+    """Return a port for each device without TLS that is let in; what is closed has none."""
+    allowed = desired.archive.spec.dicom.legacy_ports
+    ports = []
+    for number in sorted(peer.legacy.port for peer in desired.peers.peers if peer.legacy):
+        port: Manifest = {"name": f"legacy-{number}", "port": number, "protocol": "TCP", "targetPort": number}
+        if allowed and (fixed := allowed.node_port(number)):
+            port["nodePort"] = fixed
+        ports.append(port)
+    return ports
+
+
+def _outbound(desired: Desired) -> Manifest:
+    """Return Orthanc's way to the gate: a Service of its own, since the other one is open to the outside."""
+    number = Port.GATE_OUTBOUND
+    port = {"name": "outbound", "port": number, "protocol": "TCP", "targetPort": number}
+    spec = {"type": "ClusterIP", "selector": selector(desired, Component.GATE), "ports": [port]}
+    return {**namespaced(desired, "Service", OUTBOUND_SERVICE, Component.GATE), "spec": spec}
 
 
 def workload(desired: Desired) -> Manifest:
@@ -103,7 +127,10 @@ def _haproxy(desired: Desired) -> Manifest:
         sizes.main(desired, Component.GATE).resources(),
         [pods.MOUNT_CONFIG, pods.MOUNT_TLS, pods.MOUNT_RUN_WRITABLE],
         args=["-f", "/etc/pacs/haproxy.cfg"],
-        ports=[{"name": "dicom-tls", "containerPort": Port.DICOM_TLS, "protocol": "TCP"}],
+        ports=[
+            {"name": "dicom-tls", "containerPort": Port.DICOM_TLS, "protocol": "TCP"},
+            {"name": "outbound", "containerPort": Port.GATE_OUTBOUND, "protocol": "TCP"},
+        ],
         lifecycle={"preStop": {"sleep": {"seconds": _DEREGISTRATION_SECONDS}}},
         readinessProbe=pods.http_probe("/readyz", period=2, failures=2),
     )

@@ -7,15 +7,15 @@ Facts behind the values were measured with Orthanc 1.13.0.
 from typing import Any
 from urllib.parse import urlencode
 
-from pacs_operator.domain import names
-from pacs_operator.domain.agentconfig import TLS_DIR
+from pacs_operator.domain import names, storable
+from pacs_operator.domain.agentconfig import IMAGES_DIR, TLS_DIR
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import Component, Port, service_dns
 
-STORAGE_DIR = "/var/lib/orthanc/db"
 CONFIG_FILE = "/run/pacs/orthanc/orthanc.json"  # assembled by the agent
 
 _PLUGINS = "/usr/share/orthanc/plugins"
+_STORAGE_PLUGIN = "/opt/pacs/storage/libpacs-storage.so"  # the encrypting storage area
 
 # RFC 9325 4.2, OpenSSL's names (IANA's make Orthanc exit); TLS 1.3 suites are not listed here.
 TLS12_SUITES = (
@@ -40,6 +40,7 @@ def render(desired: Desired) -> dict[str, Any]:
         "Name": desired.archive.name,
         "DatabaseServerIdentifier": desired.archive.name,  # stays when the pod's host name does not
         **_dicom(desired),
+        **_accepted(desired),
         **_dicom_tls(),
         **_rights(),
         **_http(),
@@ -54,7 +55,8 @@ def _dicom(desired: Desired) -> dict[str, Any]:
         "DicomServerEnabled": True,
         "DicomPort": Port.ORTHANC_DICOM,
         "DicomAet": desired.archive.spec.dicom.ae_title,
-        "DicomCheckCalledAet": True,
+        # Orthanc knows one title: with aliases the gate alone checks, and nobody else reaches this port.
+        "DicomCheckCalledAet": not desired.archive.spec.dicom.aliases,
         "StrictAetComparison": True,
         # Orthanc sees the gate's address for every peer: the gate and the network policies check sources.
         "DicomCheckModalityHost": False,
@@ -72,7 +74,21 @@ def _dicom(desired: Desired) -> dict[str, Any]:
         "StorageAccessOnFind": "Answers",
         "TranscodeDicomProtocol": True,  # for a peer that does not know the stored transfer syntax; files stay as sent
         "SynchronousCMove": True,
+        # What is sent is a job each, and a device that hangs holds its own: others go on beside it. The plugin looks
+        # at jobs that are over, so enough of them have to be remembered.
+        "ConcurrentJobs": 16,
+        "JobsHistorySize": 1000,
         "DeidentifyLogs": True,
+    }
+
+
+def _accepted(desired: Desired) -> dict[str, Any]:
+    """Return what is negotiated at an association; our plugin holds uploads against the same lists."""
+    accept = desired.archive.spec.dicom.accept
+    return {
+        "AcceptedSopClasses": storable.expand(accept.sop_classes, storable.SOP_CLASSES),
+        "AcceptedTransferSyntaxes": storable.expand(accept.transfer_syntaxes, storable.TRANSFER_SYNTAXES),
+        "UnknownSopClassAccepted": False,
     }
 
 
@@ -142,7 +158,7 @@ def _http() -> dict[str, Any]:
 def _storage() -> dict[str, Any]:
     """Return an archive that never deletes by itself, and says so when it is full."""
     return {
-        "StorageDirectory": STORAGE_DIR,
+        "StorageDirectory": IMAGES_DIR,  # not used while the storage plugin keeps the images
         "MaximumStorageSize": 0,
         "MaximumPatientCount": 0,
         "MaximumStorageMode": "Reject",
@@ -178,14 +194,19 @@ def _plugins(desired: Desired) -> dict[str, Any]:
 
     DICOMweb is left out as long as no gate speaks HTTPS: STOW-RS bypasses the C-STORE filter.
     """
+    encryption = desired.archive.spec.encryption
+    plugins = [f"{_PLUGINS}/libOrthancPostgreSQLIndex.so", f"{_PLUGINS}/libOrthancPython.so"]
     return {
-        "Plugins": [f"{_PLUGINS}/libOrthancPostgreSQLIndex.so", f"{_PLUGINS}/libOrthancPython.so"],
+        "Plugins": [_STORAGE_PLUGIN, *plugins] if encryption.on else plugins,
         "PythonScript": "/opt/pacs/plugin/pacs_archive.py",
         "PythonVerbose": False,
         "PacsArchive": {  # read by our Python plugin
             "ReservedPatientPrefix": names.PROBE_PATIENT_PREFIX,
             "ReservedUidRoot": names.PROBE_UID_ROOT,
             "ProbeAETitles": [names.PROBE_AE_TITLE, names.PROBE_STORE_ONLY_AE_TITLE],
+            # Orthanc ends when its images lie otherwise; absent, they have to lie in clear.
+            **({"StorageEncryption": encryption.mode} if encryption.on else {}),
+            "Quarantine": _quarantine(desired),
         },
         "PostgreSQL": {
             "EnableIndex": True,
@@ -197,6 +218,11 @@ def _plugins(desired: Desired) -> dict[str, Any]:
             "ConnectionRetryInterval": 5,
         },
     }
+
+
+def _quarantine(desired: Desired) -> dict[str, int]:
+    limits = desired.archive.spec.storage.quarantine
+    return {"MaxObjects": limits.max_objects, "MaxBytes": limits.max_gi * 2**30}
 
 
 def _connection_uri(desired: Desired) -> str:

@@ -1,7 +1,8 @@
 """The archive engine: one Orthanc, its volume, its Service."""
 
+from pacs_operator.domain.agentconfig import IMAGES_DIR, SEALED_DIR, STORAGE_RING_FILE
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.names import Component, Port
+from pacs_operator.domain.names import ANNOTATION_ENCRYPTION, Component, Port
 from pacs_operator.render import agent, orthanc_config, pods, services, sizes
 from pacs_operator.render.manifests import Manifest, config_map, document, namespaced, selector, volume_size
 
@@ -35,8 +36,12 @@ def configuration(desired: Desired) -> list[Manifest]:
 
 def storage(desired: Desired) -> list[Manifest]:
     """Return the claim of the volume that holds the images; ours, so that no workload's end takes it along."""
-    wanted = desired.archive.spec.storage
-    return [claim(desired, IMAGES_CLAIM, Component.ORTHANC, wanted.size_gi, wanted.storage_class_name)]
+    wanted, encryption = desired.archive.spec.storage, desired.archive.spec.encryption
+    images = claim(desired, IMAGES_CLAIM, Component.ORTHANC, wanted.size_gi, wanted.storage_class_name)
+    if encryption.on:
+        # Outlives the resource: who takes the volume over later reads it as it was written, or not at all.
+        images["metadata"]["annotations"] = {ANNOTATION_ENCRYPTION: encryption.mode}
+    return [images]
 
 
 def claim(desired: Desired, name: str, component: Component, size_gi: int, storage_class: str) -> Manifest:
@@ -64,12 +69,17 @@ def workload(desired: Desired) -> Manifest:
         component=Component.ORTHANC,
         config=files(desired),
         config_map=NAME,
-        init_containers=[agent.sidecar(desired, Component.ORTHANC)],
+        init_containers=[agent.sidecar(desired, Component.ORTHANC, _key_mounts(desired))],
         containers=[_orthanc(desired)],
         volumes=[pods.run_volume(), pods.peers_volume(), pods.claim(IMAGES_CLAIM), pods.in_memory("tmp", "64Mi")],
         grace_seconds=_GRACE_SECONDS,
     )
     return stateful_set(desired, Component.ORTHANC, pods.template(desired, pod))
+
+
+def _key_mounts(desired: Desired) -> list[Manifest]:
+    """Return what the agent mounts to keep wrapped data keys beside the images that need them."""
+    return [pods.mount(IMAGES_CLAIM, IMAGES_DIR, writable=True)] if desired.archive.spec.encryption.on else []
 
 
 def stateful_set(desired: Desired, component: Component, template: Manifest) -> Manifest:
@@ -100,6 +110,8 @@ def _orthanc(desired: Desired) -> Manifest:
         "MALLOC_MMAP_THRESHOLD_": "67108864",
         "MALLOC_TRIM_THRESHOLD_": "134217728",
     }
+    if desired.archive.spec.encryption.on:
+        environment |= {"PACS_STORAGE_ROOT": SEALED_DIR, "PACS_STORAGE_KEYS": STORAGE_RING_FILE}
     return pods.container(
         "orthanc",
         desired.release.images.archive,
@@ -108,7 +120,7 @@ def _orthanc(desired: Desired) -> Manifest:
             pods.MOUNT_TLS,
             pods.MOUNT_RUN,
             pods.MOUNT_TMP,
-            pods.mount(IMAGES_CLAIM, orthanc_config.STORAGE_DIR, writable=True),
+            pods.mount(IMAGES_CLAIM, IMAGES_DIR, writable=True),
         ],
         args=[orthanc_config.CONFIG_FILE],
         env=[{"name": name, "value": value} for name, value in environment.items()],

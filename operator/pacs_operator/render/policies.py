@@ -1,9 +1,20 @@
 """Network policies, from the connection table alone: default-deny both ways, then one pair for each component."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from pacs_operator.domain.connections import CONNECTIONS, DNS, OPERATOR, PEERS, VAULT, Connection, End, Outside
+from pacs_operator.domain.connections import (
+    CONNECTIONS,
+    DESTINATIONS,
+    DNS,
+    LEGACY,
+    OPERATOR,
+    PEERS,
+    VAULT,
+    Connection,
+    End,
+    Outside,
+)
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import ANNOTATION_REASON, ZONE_OF, Component, Zone, namespace_of
 from pacs_operator.render.manifests import Manifest, namespaced, selector
@@ -59,9 +70,12 @@ def _policy(desired: Desired, component: Component, direction: str) -> Manifest:
         if (row.target if inward else row.source) != component:
             continue
         reasons.append(_explained(row))
-        peers = _peers(desired, row.source if inward else row.target)
-        if peers:  # a rule without peers would let everybody through
-            rules.append({"from" if inward else "to": peers, "ports": _ports(desired, row)})
+        if row.source == LEGACY:
+            rules += _doors(desired)
+            continue
+        for peers, ports in _ends(desired, row, row.source if inward else row.target):
+            if peers:  # a rule without peers would let everybody through
+                rules.append({"from" if inward else "to": peers, "ports": ports})
     spec: Manifest = {"podSelector": {"matchLabels": selector(desired, component)}, "policyTypes": [direction]}
     if rules:
         spec["ingress" if inward else "egress"] = rules
@@ -84,6 +98,17 @@ def _name(end: End) -> str:
     return end.name if isinstance(end, Outside) else end.value
 
 
+def _ends(desired: Desired, row: Connection, end: End) -> Iterator[tuple[list[Manifest], list[Manifest]]]:
+    """Yield the far end of a connection and its ports; devices listen each at a port of its own."""
+    if end != DESTINATIONS:
+        yield _peers(desired, end), _ports(desired, row)
+        return
+    listening = [peer.outbound for peer in desired.peers.peers if peer.outbound]
+    for port in sorted({outbound.port for outbound in listening}):
+        addresses = (outbound.address for outbound in listening if outbound.port == port)
+        yield _blocks(addresses), [{"protocol": protocol, "port": port} for protocol in row.protocols]
+
+
 def _ports(desired: Desired, row: Connection) -> list[Manifest]:
     port = desired.vault.port if row.port is None else row.port
     return [{"protocol": protocol, "port": port} for protocol in row.protocols]
@@ -101,8 +126,18 @@ def _peers(desired: Desired, end: End) -> list[Manifest]:
     if end == VAULT:
         return _blocks(desired.vault.cidrs)
     if end == PEERS:
-        return _blocks(cidr for peer in desired.peers.peers for cidr in peer.source_cidrs)
+        served = (peer for peer in desired.peers.peers if not peer.contained and not peer.legacy)
+        return _blocks(cidr for peer in served for cidr in peer.source_cidrs)
     raise AssertionError(f"no rendering for {end}")
+
+
+def _doors(desired: Desired) -> list[Manifest]:
+    """Return one rule for each device without TLS: its addresses to its port, and to no other."""
+    return [
+        {"from": _blocks(peer.source_cidrs), "ports": [{"protocol": "TCP", "port": peer.legacy.port}]}
+        for peer in sorted(desired.peers.peers, key=lambda peer: peer.id)
+        if peer.legacy and not peer.contained
+    ]
 
 
 def _pods(namespace: str, pod_labels: dict[str, str]) -> Manifest:

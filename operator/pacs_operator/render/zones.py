@@ -49,10 +49,15 @@ def _quota(desired: Desired, zone: Zone) -> Manifest:
     hard = {
         "pods": str(replicas + _SPARE_PODS),
         "persistentvolumeclaims": "1" if zone in (Zone.ARCHIVE, Zone.DATA) else "0",
-        "services.nodeports": "1" if at_edge else "0",
+        "services.nodeports": str(1 + _legacy_ports(desired)) if at_edge else "0",
         "services.loadbalancers": "1" if at_edge and service.type == "LoadBalancer" else "0",
     }
     return {**namespaced(desired, "ResourceQuota", "zone", zone), "spec": {"hard": hard}}
+
+
+def _legacy_ports(desired: Desired) -> int:
+    ports = desired.archive.spec.dicom.legacy_ports
+    return ports.last - ports.first + 1 if ports else 0
 
 
 def _limits(desired: Desired, zone: Zone) -> Manifest:

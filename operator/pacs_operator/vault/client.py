@@ -13,13 +13,14 @@ from cryptography.x509.oid import NameOID
 
 from pacs_operator.domain.agentconfig import TOKEN_FILE, Leaf
 from pacs_operator.domain.facts import ClusterSettings, VaultSettings
-from pacs_operator.domain.names import CaName, Component, pki_mount
+from pacs_operator.domain.names import CaName, Component, data_key, data_mount, pki_mount
 from pacs_operator.vault.errors import VaultMisconfiguredError
 from pacs_operator.vault.layout import (
     OPERATOR_ROLE,
     ROOT_LIFE_HOURS,
     STATUS_LIFE_SECONDS,
     Authority,
+    DataKeys,
     Entry,
     Operator,
     Site,
@@ -100,6 +101,7 @@ class VaultClient:
         changes = Changes()
         for authority in layout.authorities:
             changes += self._ensure_authority(authority)
+        changes += self._ensure_data_keys(layout.data_keys)
         for login in layout.logins:
             changes += self._ensure(login)
         return changes
@@ -134,6 +136,26 @@ class VaultClient:
             self._credentials.pop(lineage_id, None)
         return self._delete(paths)
 
+    def data_key_gone(self, archive_name: str, lineage_id: str) -> bool:
+        """Tell whether the key above an archive's data keys was destroyed, from metadata alone.
+
+        Raises
+        ------
+        VaultMisconfiguredError
+            There is no such mount: perhaps this is another Vault, so nothing is proven.
+        VaultError
+            With a reason of `pacs_operator.vault.errors`.
+        """
+        mount = data_mount(lineage_id)
+        live = self._session.read(f"sys/mounts/{mount}", absent=NO_MOUNT)
+        if live is None or live.get("type") != "transit":
+            raise VaultMisconfiguredError(
+                f"Vault has no transit mount {mount}, so it cannot tell whether the key was destroyed",
+                action="correct spec.vault if this is another Vault; if somebody removed the mount with its key, have "
+                "Vault's administrator enable an empty transit mount there",
+            )
+        return self._session.read(f"{mount}/keys/{data_key(archive_name)}") is None
+
     def status_client_credentials(self, lineage_id: str) -> ClientCredentials:
         """Return the credentials for the agents' status port, renewed at two thirds of their life.
 
@@ -162,6 +184,30 @@ class VaultClient:
         wanted = {entry.path.rpartition("/")[2] for entry in authority.roles}
         stray = sorted(role for role in present - wanted if not _is_peer(role))
         return changes + self._delete(f"{authority.path}/roles/{role}" for role in stray)
+
+    def _ensure_data_keys(self, wanted: DataKeys) -> Changes:
+        """Make the Transit key once. What differs is told, never put back: nobody but an administrator may."""
+        changes = Changes()
+        path = f"sys/mounts/{wanted.path}"
+        mount = self._session.read(path, absent=NO_MOUNT)
+        if mount is None:
+            self._session.write(path, wanted.mount)
+            changes += Changes(created=(path,))
+        elif mount.get("type") != wanted.mount["type"]:
+            raise VaultMisconfiguredError(
+                f"Vault's mount {wanted.path} is of type {mount.get('type')!r}, not 'transit'",
+                action="have Vault's administrator move it away; archives own everything below pacs/<lineage>/",
+            )
+        live = self._session.read(wanted.key.path)
+        if live is None:
+            self._session.write(wanted.key.path, wanted.key.written)
+            return changes + Changes(created=(wanted.key.path,))
+        if drift := wanted.key.drift(live):
+            raise VaultMisconfiguredError(
+                f"Vault's key {wanted.key.path} was altered: {', '.join(drift)}",
+                action="have Vault's administrator put it back, and find out who altered it: it opens every image",
+            )
+        return changes
 
     def _ensure_mount(self, authority: Authority) -> Changes:
         path = f"sys/mounts/{authority.path}"

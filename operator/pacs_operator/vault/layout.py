@@ -15,6 +15,8 @@ from pacs_operator.domain.names import (
     CaName,
     Component,
     component_role,
+    data_key,
+    data_mount,
     namespace_of,
     peer_role,
     pki_mount,
@@ -118,10 +120,20 @@ class Authority:
 
 
 @dataclass(frozen=True)
+class DataKeys:
+    """Where data keys of images are wrapped: a Transit mount with one key, made once and never changed."""
+
+    path: str
+    mount: dict[str, Any]
+    key: Entry
+
+
+@dataclass(frozen=True)
 class ArchiveLayout:
     """All of one archive."""
 
     authorities: tuple[Authority, ...]
+    data_keys: DataKeys
     logins: tuple[Entry, ...]
 
 
@@ -144,7 +156,19 @@ def archive_layout(archive: str, lineage_id: str, audience: str, site: Site) -> 
     """
     authorities = tuple(_authority(archive, lineage_id, ca, site) for ca in CaName)
     logins = tuple(_login(archive, component, audience, site.auth_path) for component in Component)
-    return ArchiveLayout(authorities, logins)
+    return ArchiveLayout(authorities, _data_keys(archive, lineage_id), logins)
+
+
+def _data_keys(archive: str, lineage_id: str) -> DataKeys:
+    path = data_mount(lineage_id)
+    written = {"type": "aes256-gcm96", "derived": True, "exportable": False, "allow_plaintext_backup": False}
+    # Whoever may delete it destroys every image; an administrator's shred run alone switches that on.
+    untouched = {"deletion_allowed": False, "imported_key": False, "soft_deleted": False}
+    return DataKeys(
+        path=path,
+        mount={"type": "transit", "description": f"pacs-operator: data keys of lineage {lineage_id}"},
+        key=Entry(f"{path}/keys/{data_key(archive)}", written, untouched, overwrites=False),
+    )
 
 
 def login_role(archive: str, component: Component) -> str:

@@ -77,6 +77,13 @@ class VaultPort(Protocol):
         """Remove login roles and PKI roles; mounts and keys stay, since the operator cannot remove them."""
         ...
 
+    def data_key_gone(self, archive_name: str, lineage_id: str) -> bool:
+        """Tell whether the key above an archive's data keys was destroyed, from metadata alone.
+
+        A Vault without the lineage's mount is no proof, it may be another Vault: that is an error.
+        """
+        ...
+
     def status_client_credentials(self, lineage_id: str) -> ClientCredentials:
         """Return the credentials for the agents' status port, renewed at two thirds of their life."""
         ...

@@ -1,0 +1,116 @@
+"""The agent beside Orthanc: no start without data keys, and no word of a test that did not happen."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from pacs_operator.agent import storagekeys
+from pacs_operator.agent.agent import Agent
+from pacs_operator.agent.clock import SystemClock
+from pacs_operator.agent.context import Context
+from pacs_operator.agent.errors import AgentConfigError
+from pacs_operator.agent.keeper import Keeper
+from pacs_operator.agent.paths import Surroundings
+from pacs_operator.agent.storagefeed import KEEP_AGAIN, KEYS, StorageFeed
+from pacs_operator.domain.agentconfig import AgentConfig, StorageKeyring
+from pacs_operator.domain.names import CaName, Component
+from tests.agent.support import LINEAGE, FakeClock, LocalVault, RecordingNeighbour, eventually, gate_config, leaf
+from tests.agent.test_storagekeys import MemoryVault
+
+NAME = "orthanc.rad-archive.svc"
+WANTED = StorageKeyring(transit_key="rad-archive.orthanc", max_age_days=90)
+
+
+def config() -> AgentConfig:
+    return gate_config(
+        component=Component.ORTHANC,
+        leaves=[leaf("control", CaName.CONTROL, NAME)],
+        trust=[CaName.CONTROL],
+        storage=WANTED,
+    )
+
+
+@pytest.fixture
+def place(surroundings: Surroundings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Surroundings:
+    monkeypatch.setattr(storagekeys, "require_memory", lambda folder: None)
+    images = tmp_path / "images"
+    images.mkdir()
+    surroundings.run.mkdir(parents=True, exist_ok=True)
+    return Surroundings(
+        tls=surroundings.tls, run=surroundings.run, config=surroundings.config, peers=surroundings.peers,
+        images=images, health_port=0, control_port=0,
+    )  # fmt: skip
+
+
+@contextlib.asynccontextmanager
+async def running(place: Surroundings, vault: MemoryVault) -> AsyncIterator[Agent]:
+    signer = LocalVault(lambda: datetime.now(UTC) - timedelta(seconds=30))
+    agent = Agent(Context(config(), place, signer, SystemClock(), data_keys=vault), RecordingNeighbour())
+    task = asyncio.create_task(agent.run())
+    try:
+        yield agent
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_the_keys_are_there_before_the_neighbour_starts(place: Surroundings) -> None:
+    vault = MemoryVault()
+    async with running(place, vault) as agent:
+        await eventually(agent.started, "the agent started")
+        assert place.ring.read_text().startswith(f"pacs-keys 1\nlineage {LINEAGE}\nactive 1\n")
+        assert json.loads((place.storage_keys / "1.json").read_text())["transitKey"] == "rad-archive.orthanc"
+        told = (await agent.status()).storage
+        assert told is not None and (told.active_key, told.keys) == (1, 1)
+        assert told.verified is None, "nobody has tested it yet"
+
+
+async def test_without_vault_it_waits_says_so_and_starts_when_vault_is_back(place: Surroundings) -> None:
+    vault = MemoryVault()
+    vault.down = True
+    async with running(place, vault) as agent:
+        standing = agent._context.problems.standing
+        await eventually(lambda: standing().get(KEYS) == "VaultUnreachable", "it says what is in the way")
+        assert not agent.started() and not place.ring.exists()
+        vault.down = False
+        await eventually(agent.started, "the agent started")
+        assert KEYS not in standing()
+
+
+async def test_lost_keys_keep_it_from_starting(place: Surroundings) -> None:
+    (place.sealed / "id" / "ab").mkdir(parents=True)
+    (place.sealed / "id" / "ab" / "object").write_bytes(b"PACE")
+    vault = MemoryVault()
+    async with running(place, vault) as agent:
+        standing = agent._context.problems.standing
+        await eventually(lambda: standing().get(KEYS) == "StorageKeysLost", "it says what is in the way")
+        assert not agent.started() and vault.made == []
+
+
+async def test_a_key_of_age_is_followed_by_the_next_while_it_runs(place: Surroundings) -> None:
+    vault, clock = MemoryVault(), FakeClock()
+    signer = LocalVault(clock.now)
+    context = Context(config(), place, signer, clock, data_keys=vault)
+    keeper = Keeper(context, lambda _: None)
+    clock.busy = lambda: keeper.renewing > 0
+    feed = StorageFeed(context, WANTED.model_copy(update={"max_age_days": 1}), keeper)
+    await feed.obtain()
+    task = asyncio.create_task(feed.run())
+    await clock.advance(timedelta(days=1).total_seconds() - 1)
+    assert len(vault.made) == 1
+    await clock.advance(KEEP_AGAIN.total_seconds() + 1)
+    task.cancel()
+    assert feed.told is not None and (feed.told.active_key, feed.told.keys) == (2, 2)
+    assert "active 2" in place.ring.read_text()
+
+
+def test_an_agent_without_a_vault_for_keys_is_a_mistake_of_ours(place: Surroundings) -> None:
+    context = Context(config(), place, LocalVault(lambda: datetime.now(UTC)), SystemClock())
+    with pytest.raises(AgentConfigError):
+        StorageFeed(context, WANTED, Keeper(context, lambda _: None))
