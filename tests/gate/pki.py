@@ -55,6 +55,7 @@ class Authority:
     common_name: str
     key: Key = field(default_factory=make_key)
     revoked: list[int] = field(default_factory=list)
+    parent: "Authority | None" = None  # none: a self-signed root
     certificate: x509.Certificate = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,14 +63,14 @@ class Authority:
         self.certificate = (
             x509.CertificateBuilder()
             .subject_name(name)
-            .issuer_name(name)
+            .issuer_name(self.parent.certificate.subject if self.parent else name)
             .public_key(self.key.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now() - datetime.timedelta(days=1))
             .not_valid_after(now() + datetime.timedelta(days=3650))
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
-            .sign(self.key, hashes.SHA256())
+            .sign((self.parent or self).key, hashes.SHA256())
         )
 
     def issue(  # one keyword for each property in which a bad certificate differs from a good one
@@ -81,8 +82,9 @@ class Authority:
         days: float = 7,
         critical_names: bool = False,
         other_names: tuple[x509.GeneralName, ...] = (),
+        key: Key | None = None,
     ) -> Leaf:
-        key = make_key(kind)
+        key = key or make_key(kind)
         usages = [ExtendedKeyUsageOID.SERVER_AUTH] if server else []
         if client or (client is None and not server):
             usages.append(ExtendedKeyUsageOID.CLIENT_AUTH)
@@ -106,6 +108,17 @@ class Authority:
 
     def revoke(self, leaf: Leaf) -> None:
         self.revoked.append(leaf.certificate.serial_number)
+
+    def chain_pem(self) -> str:
+        """Return this authority's certificate and those above it."""
+        own = self.certificate.public_bytes(_PEM).decode()
+        return own + (self.parent.chain_pem() if self.parent else "")
+
+    def self_signed(self, *dns_names: str, key: Key | None = None, days: float = 7) -> Leaf:
+        """Return a device's certificate that vouches for itself."""
+        key = key or make_key()
+        maker = Authority(dns_names[0] if dns_names else "device", key)
+        return maker.issue(*dns_names, key=key, days=days)
 
     def root_pem(self) -> bytes:
         return self.certificate.public_bytes(_PEM)

@@ -21,7 +21,7 @@ from pacs_operator.agent.neighbour import Changes
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.agentconfig import AgentConfig
-from pacs_operator.domain.gatepeers import LivePeer, LivePeers
+from pacs_operator.domain.gatepeers import LiveIssuer, LivePeer, LivePeers
 from pacs_operator.domain.names import CaName
 from pacs_operator.domain.peer import Right
 from pacs_operator.render.gate import GateLayout, render
@@ -113,6 +113,7 @@ class Gate:
     process: subprocess.Popen[bytes]
     revision: int = 0
     live: dict[str, LivePeer] = field(default_factory=dict)
+    issuers: list[LiveIssuer] | None = None
     legacy_port: int = 0  # the first of two plaintext ports, where a test wants such
 
     @property
@@ -133,16 +134,20 @@ class Gate:
     def apply(self, peers: dict[str, LivePeer]) -> None:
         self.revision += 1
         revision = f"r{self.revision}"
-        assert (
-            self.loop.run(self.agent.apply_peers(LivePeers(revision=revision, peers=list(peers.values())))) == revision
-        )
+        wanted = LivePeers(revision=revision, peers=list(peers.values()), issuers=self.issuers)
+        assert self.loop.run(self.agent.apply_peers(wanted)) == revision
         self.live = peers
+
+    def trust(self, *issuers: LiveIssuer) -> None:
+        """Name these authorities and no others."""
+        self.issuers = list(issuers)
+        self.apply(self.live)
 
     def new_agent(self) -> None:
         """Let the agent's process end and start again; HAProxy goes on."""
         self.loop.run(self.agent.close())
         self.agent = GateNeighbour(agent_config(self.folder, self.layout), surroundings(self.folder))
-        self.loop.run(self.agent.prepare(LivePeers(revision="r0", peers=[])))
+        self.loop.run(self.agent.prepare(LivePeers(revision="r0", peers=[], issuers=self.issuers)))
 
     def refresh_crl(self, days: float = 7) -> None:
         (self.tls / "crl-peers.pem").write_bytes(self.site.peers.crl_pem(days))
@@ -189,6 +194,7 @@ def agent_config(folder: Path, layout: GateLayout) -> AgentConfig:
             "haproxySocket": str(folder / "haproxy.sock"),
             "haproxyLogSocket": str(folder / "log.sock"),
             "gateSlots": layout.slots,
+            "clientIssuers": layout.issuers or None,
         }
     )
 
@@ -205,10 +211,14 @@ def peer(
     limit: int = 8,
     rate: int | None = None,
     exception: int | None = None,
+    issuer: str | None = None,
+    spki: str | None = None,
 ) -> LivePeer:
     return LivePeer(
         id=f"imaging/{name}",
-        dns_name=dns_name,
+        dns_name=None if spki else dns_name,
+        issuer=issuer,
+        spki=spki,
         ae_titles=list(titles),
         source_cidrs=list(sources),
         rights=[Right.ECHO, Right.STORE],

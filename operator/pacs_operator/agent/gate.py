@@ -10,6 +10,7 @@ from pacs_operator.agent.errors import AgentConfigError, NeighbourError
 from pacs_operator.agent.gatelog import LogReader, Tally
 from pacs_operator.agent.gateroutes import Routes
 from pacs_operator.agent.gateslots import MAPS, Entries, Plan, Rights, live_slots, make_plan, wanted_rights
+from pacs_operator.agent.gatetrust import ClientTrust
 from pacs_operator.agent.haproxy import BackendLoad, FileKind, HaproxySilentError, RuntimeSocket
 from pacs_operator.agent.neighbour import Changes
 from pacs_operator.agent.paths import Surroundings
@@ -76,6 +77,7 @@ class GateNeighbour:
         self._slots = config.gate_slots
         self._socket = RuntimeSocket(Path(config.haproxy_socket))
         self._routes = Routes(self._socket, config.gate_slots)
+        self._trust = ClientTrust(self._socket, surroundings) if config.client_issuers else None
         self._tally = Tally()
         self._log = LogReader(Path(config.haproxy_log_socket), self._tally, (clock or SystemClock()).now)
         self._writing = asyncio.Lock()
@@ -87,6 +89,8 @@ class GateNeighbour:
     async def prepare(self, peers: LivePeers) -> None:
         """Listen for records; HAProxy reads its own files and starts with empty maps, so there is no more to do."""
         wanted_rights(peers)
+        if self._trust is not None:
+            await asyncio.to_thread(self._trust.prepare, peers)
         await self._log.start()
 
     async def close(self) -> None:
@@ -108,6 +112,8 @@ class GateNeighbour:
                     await self._commit("ca-file", self._surroundings.root(ca))
             if CaName.PEERS in changed.crls:
                 await self._commit_revocations(self._surroundings.crl(CaName.PEERS))
+            if self._trust is not None and CaName.PEERS in changed.roots | changed.crls:
+                await self._trust.refresh(always=True)
             for leaf in SERVED_LEAVES:
                 if leaf in changed.leaves:
                     await self._commit_leaf(self._surroundings.bundle(leaf))
@@ -138,7 +144,8 @@ class GateNeighbour:
 
         Also called when no list came: a handshake that was over before the list can still become an association.
         """
-        shown = {slot for slot, serials in self._tally.serials.items() if serials & self._revoked}
+        revoked = self._revoked | (self._trust.revoked if self._trust else frozenset())
+        shown = {slot for slot, serials in self._tally.serials.items() if serials & revoked}
         if not shown | doubtful:
             return
         remain = await self._end_sessions(await self._busy_slots() & (doubtful | shown))
@@ -159,7 +166,7 @@ class GateNeighbour:
         wanted = wanted_rights(peers)
         async with self._writing:
             try:
-                left_out = await self._apply_inbound(wanted)
+                left_out = await self._apply_inbound(wanted, await self._apply_issuers(peers))
             finally:  # neither way waits for the other
                 await self._routes.apply(peers)
         if left_out:
@@ -169,7 +176,19 @@ class GateNeighbour:
             )
         return peers.revision
 
-    async def _apply_inbound(self, wanted: dict[str, Rights]) -> frozenset[str]:
+    async def _apply_issuers(self, peers: LivePeers) -> frozenset[str]:
+        """Return the slots whose associations an issuer vouched for that went, or may have revoked since."""
+        if self._trust is None:
+            return frozenset()
+        await self._note_earlier_sessions()
+        before = await self._socket.revoked_serials(self._trust.crl_file)
+        gone = await self._trust.apply(peers)
+        grown = await self._socket.revoked_serials(self._trust.crl_file) - before
+        held = {slot: state.rights() for slot, state in live_slots(await self._read()).items()}
+        doubtful = {slot for slot, rights in held.items() if rights and self._trust.concerns(rights, gone)}
+        return doubtful | (self._opened_before or frozenset() if grown else frozenset())
+
+    async def _apply_inbound(self, wanted: dict[str, Rights], doubtful: frozenset[str]) -> frozenset[str]:
         """Return the certificate names for which there was no slot."""
         await self._note_earlier_sessions()
         for _ in range(_ROUNDS):
@@ -177,7 +196,7 @@ class GateNeighbour:
             if not plan:
                 break
             await self._carry_out(plan)
-        await self._end_revoked()
+        await self._end_revoked(doubtful)
         await self._prove({name: rights for name, rights in wanted.items() if name not in plan.left_out})
         return plan.left_out
 

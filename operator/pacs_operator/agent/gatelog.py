@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from pacs_operator.agent.clock import rfc3339
+from pacs_operator.domain.issuers import OWN
 
 _ABSENT = "-"
 
@@ -25,6 +26,8 @@ class Reason(StrEnum):
     NOT_DICOM = "NotDicom"
     TIMEOUT = "Timeout"  # no whole first PDU in time, or closed before
     UNKNOWN_CERTIFICATE = "UnknownCertificate"
+    ISSUER_NOT_TRUSTED = "IssuerNotTrusted"
+    REVOCATION_UNKNOWN = "RevocationUnknown"
     SOURCE_NOT_ALLOWED = "SourceNotAllowed"
     WRONG_PROTOCOL_VERSION = "WrongProtocolVersion"
     WRONG_CALLED_AE_TITLE = "WrongCalledAETitle"
@@ -69,9 +72,14 @@ def parse(line: str) -> Record | None:
         peer=values.get("peer"),
         slot=values.get("slot"),
         identity=values.get("identity"),
-        serial=values.get("serial"),
+        serial=_serial(values.get("issuer"), values.get("serial")),
         not_after=parse_asn1_time(values.get("not_after", "")),
     )
+
+
+def _serial(issuer: str | None, serial: str | None) -> str | None:
+    """Return a serial with its issuer: two authorities of a hospital may count alike."""
+    return serial if serial is None or issuer in (None, OWN) else f"{issuer}/{serial}"
 
 
 def parse_asn1_time(text: str) -> datetime | None:

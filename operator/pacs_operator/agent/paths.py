@@ -71,6 +71,16 @@ class Surroundings:
         """Return the path of the live list of peers."""
         return self.peers / PEERS_FILE
 
+    @property
+    def client_authorities(self) -> Path:
+        """Return the path of all authorities whose client certificates the gate takes."""
+        return self.tls / "ca-clients.pem"
+
+    @property
+    def client_crls(self) -> Path:
+        """Return the path of all their revocation lists."""
+        return self.tls / "crl-clients.pem"
+
     def chain(self, leaf: str) -> Path:
         """Return the path of a leaf's certificate chain."""
         return self.tls / f"{leaf}.crt"

@@ -94,6 +94,7 @@ class AgentConfig(Model):
     outbound_port: int | None = None
     haproxy_socket: str | None = None  # gate: runtime API socket
     haproxy_log_socket: str | None = None  # gate: datagram socket the agent reads association records from
+    client_issuers: bool | None = None  # gate: whether it takes certificates of other authorities; None: it does not
     gate_slots: int = 256  # gate: number of peer backends in haproxy.cfg
     postgres_socket_dir: str | None = None  # postgres: UNIX socket folder, for reload and readiness
 

@@ -9,6 +9,7 @@ from pacs_operator.domain import storable
 from pacs_operator.domain.containment import Containment
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint
+from pacs_operator.domain.issuers import MAX_ISSUERS, Issuer
 from pacs_operator.domain.legacy import LegacyPorts, StaffedHours
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import PROBE_AE_TITLE
@@ -68,6 +69,7 @@ class PeerBounds(Model):
     max_rights: Annotated[list[Right], Field(min_length=1, max_length=7)]
     tls_exceptions: Annotated[list[TlsTier], Field(max_length=4)] = []
     legacy: Literal["Allowed", "Forbidden"] = "Forbidden"
+    issuers: Annotated[list[Issuer], Field(max_length=MAX_ISSUERS)] | None = None
 
 
 class LabelSelector(Model):

@@ -12,6 +12,9 @@ IDENTITY = "virt@identity"  # DNS name of the certificate -> slot
 IDS = "virt@ids"  # slot -> id of the peer, for records and for an agent that starts again
 TITLES = "virt@titles"  # "<slot>/<title in hex>" -> 1; hex, because titles may hold what the socket's syntax uses
 SOURCES = "virt@sources"  # slot -> "<network in hex>/<bits>,..." or ANY_SOURCE
+ISSUERS = "virt@issuers"  # SHA-256 of an issuer's subject -> its name, or issuers.OWN
+AUTHORITIES = "virt@authorities"  # ALL -> SHA-256 of every authority's certificate, by commas
+UNCHECKED = "virt@unchecked"  # name of an issuer that has no revocation list, by consent -> 1
 CONTAINED = "virt@contained"  # slot -> 1: known, but told to try again later
 LIMITS = "virt@limits"  # slot -> greatest number of associations at one time
 RATES = "virt@rates"  # slot -> greatest number of new associations in a minute, or NO_RATE
@@ -22,6 +25,7 @@ EXCEPTIONS = "virt@exceptions"  # slot -> until when it may use older TLS, secon
 ROUTES = "virt@routes"
 
 ANY_SOURCE = "any"
+ALL = "all"
 NO_RATE = "0"
 NO_EXCEPTION = "0"
 COUNTS_TABLE = "peers"  # what each slot has open, and began within the last minute

@@ -6,6 +6,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from pacs_operator.domain.agentconfig import Time
+from pacs_operator.domain.issuers import MAX_ISSUERS, IssuerName
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.outbound import Outbound
 from pacs_operator.domain.peer import Right
@@ -42,7 +43,9 @@ class LivePeer(Model):
     """
 
     id: Annotated[str, Field(max_length=317)]
-    dns_name: str | None = None  # of its certificate; absent where ``legacy`` stands
+    dns_name: str | None = None  # of its certificate; absent where ``legacy`` or ``spki`` stands
+    issuer: str | None = None  # whose certificates; absent: of the archive's own peers CA
+    spki: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None  # SHA-256 of the public key that tells it
     ae_titles: list[str]
     source_cidrs: Annotated[list[str], Field(alias="sourceCIDRs")]
     rights: list[Right]
@@ -52,14 +55,21 @@ class LivePeer(Model):
 
     @model_validator(mode="after")
     def _one_identity(self) -> Self:
-        if (self.dns_name is None) is (self.legacy is None):
-            raise ValueError("either dnsName or legacy")
+        if [self.dns_name, self.legacy, self.spki].count(None) != 2:
+            raise ValueError("one of dnsName, spki and legacy")
+        if self.issuer is not None and self.dns_name is None:
+            raise ValueError("issuer without dnsName")
         return self
 
     @property
     def identity(self) -> str:
-        """Return what the gate knows it by: its certificate's name, or ``port:<number>``, which no name can be."""
-        return self.dns_name.lower() if self.dns_name else f"port:{self.legacy.port if self.legacy else 0}"
+        """Return what the gate knows it by.
+
+        Its certificate's name, ``<issuer>/<name>``, ``spki:<hash>`` or ``port:<number>``: no name can be another's.
+        """
+        if self.dns_name:
+            return f"{self.issuer}/{self.dns_name.lower()}" if self.issuer else self.dns_name.lower()
+        return f"spki:{self.spki}" if self.spki else f"port:{self.legacy.port if self.legacy else 0}"
 
     associations_per_minute: int | None = None  # none: not limited; absent in the file, for agents that do not know it
     tls_exception_until: int | None = None  # end of its leave to use older TLS, seconds since the epoch; none: no leave
@@ -69,11 +79,21 @@ class LivePeer(Model):
     move_destinations: Annotated[list[str], Field(max_length=512)] | None = None
 
 
+class LiveIssuer(Model):
+    """An authority of the hospital as the gate's agent takes it; without lists by consent."""
+
+    name: IssuerName
+    ca_pem: Annotated[str, Field(alias="caPEM")]
+    crl_pem: str | None = Field(None, alias="crlPEM")
+
+
 class LivePeers(Model):
     """The whole list; what is absent is revoked and its open associations end."""
 
     revision: str  # short hash of the content, reported back by the agents as "applied"
     peers: list[LivePeer]
+    # Absent where the archive names none, so that agents of earlier releases can read the list.
+    issuers: Annotated[list[LiveIssuer], Field(max_length=MAX_ISSUERS)] | None = None
 
     def at(self, now: datetime) -> Self:
         """Return the list without legacy peers whose time is over: they close also while no operator runs."""

@@ -50,6 +50,8 @@ def narrowed(live: LivePeer, wanted: LivePeer) -> LivePeer | None:
     return LivePeer(
         id=live.id,
         dns_name=live.dns_name,
+        issuer=live.issuer,
+        spki=live.spki,
         ae_titles=titles,
         source_cidrs=cidrs,
         rights=rights,

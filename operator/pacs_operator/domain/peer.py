@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from pacs_operator.domain.agentconfig import PLAUSIBLE_YEARS
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint, check_dns_name
+from pacs_operator.domain.issuers import IssuerName
 from pacs_operator.domain.legacy import Legacy, check_sources
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import PROBE_AE_TITLE
@@ -40,9 +41,39 @@ class ArchiveRef(Model):
 
 
 class CertificateIdentity(Model):
-    """The subject alternative name that the peer's certificate carries, issued by the archive's peers CA."""
+    """What tells the peer's certificate: its issuer and subject alternative name, or its key."""
 
-    dns_name: str
+    dns_name: str | None = None
+    issuer: IssuerName | None = None  # one of the archive's spec.peers.issuers; absent: the archive's own peers CA
+    spki_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(None, alias="spkiSHA256")
+
+    @model_validator(mode="after")
+    def _one_way_to_tell(self) -> Self:
+        if (self.dns_name is None) is (self.spki_sha256 is None):
+            raise InvalidSpecError(
+                "spec.certificate: exactly one of dnsName and spkiSHA256 tells the certificate",
+                action="give dnsName; spkiSHA256 only for a device whose certificate bears no usable name",
+            )
+        if self.issuer is not None and self.dns_name is None:
+            raise InvalidSpecError(
+                "spec.certificate.issuer: given with spkiSHA256, which holds whoever issued the certificate",
+                action="take issuer away, or give dnsName in place of spkiSHA256",
+            )
+        if self.dns_name is not None:
+            check_dns_name(self.dns_name, "spec.certificate.dnsName")
+        return self
+
+    @property
+    def identity(self) -> str:
+        """Return what the gate knows it by; no DNS name has a slash or a colon."""
+        if self.spki_sha256 is not None:
+            return f"spki:{self.spki_sha256}"
+        return f"{self.issuer}/{self.dns_name}" if self.issuer else str(self.dns_name)
+
+    @property
+    def own(self) -> bool:
+        """Tell whether the archive's own CA issues it."""
+        return self.issuer is None and self.dns_name is not None
 
 
 class PeerLimits(Model):
@@ -97,8 +128,6 @@ class PeerSpec(Model):
                     action=f"choose a title that does not begin with {PROBE_AE_TITLE}",
                     reason="ReservedAETitle",
                 )
-        if self.certificate:
-            check_dns_name(self.certificate.dns_name, "spec.certificate.dnsName")
         check_disjoint(self.source_cidrs, "spec.sourceCIDRs")
         if self.tls and self.tls.exception.expires.year not in PLAUSIBLE_YEARS:
             raise InvalidSpecError(
@@ -109,8 +138,16 @@ class PeerSpec(Model):
         self._check_identity()
         if self.outbound:
             check_destination(self.outbound.address, "spec.outbound.address")
+            self._check_outbound_identity()
         self._check_move_destinations()
         return self
+
+    def _check_outbound_identity(self) -> None:
+        if self.certificate is not None and not self.certificate.own:
+            raise InvalidSpecError(
+                "spec.outbound: a device is sent to under a certificate name of the archive's own peers CA only",
+                action="take spec.outbound away; or issuer and spkiSHA256, and have the device enrolled (docs/peers.md)",
+            )
 
     def _check_move_destinations(self) -> None:
         if self.move_destinations and Right.MOVE not in self.rights:
@@ -151,7 +188,7 @@ class PeerSpec(Model):
     def identity(self) -> str:
         """Return what tells the device from others: its certificate's name, or its plaintext port."""
         if self.certificate is not None:
-            return self.certificate.dns_name
+            return self.certificate.identity
         return f"port:{self.legacy.port if self.legacy else 0}"
 
 

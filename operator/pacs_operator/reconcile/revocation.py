@@ -211,7 +211,7 @@ def cut_lists(run: Pass, cut: Cut) -> list[PacsError]:
         data = metadata(live)
         try:
             if after != before:
-                content = LivePeers(revision=after.revision, peers=sorted(after.peers, key=lambda peer: peer.id))
+                content = after.model_copy(update={"peers": sorted(after.peers, key=lambda peer: peer.id)})
                 body = {"data": {PEERS_FILE: document(content.document())}}
                 mark = {part: data[part] for part in ("uid", "resourceVersion")}
                 run.ports.kube.patch(CONFIG_MAP, data["name"], data["namespace"], {"metadata": mark, **body})

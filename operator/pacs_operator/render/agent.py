@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pacs_operator.domain.agentconfig import CONFIG_DIR, RUN_DIR, AgentConfig, Leaf, StorageKeyring, VaultAccess
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.gatepeers import PEERS_FILE, LivePeers
+from pacs_operator.domain.gatepeers import PEERS_FILE
 from pacs_operator.domain.leaves import leaves_of
 from pacs_operator.domain.names import (
     ZONE_OF,
@@ -44,6 +44,7 @@ def config(desired: Desired, component: Component) -> AgentConfig:
     match component:
         case Component.GATE:
             specific = {"haproxy_socket": HAPROXY_SOCKET, "haproxy_log_socket": HAPROXY_LOG_SOCKET}
+            specific["client_issuers"] = True if desired.archive.spec.peers.issuers is not None else None
         case Component.ORTHANC:
             specific = {
                 "orthanc_url": f"http://127.0.0.1:{Port.ORTHANC_HTTP}",
@@ -147,7 +148,7 @@ def one_shot(desired: Desired, component: Component) -> Manifest:
 
 def live_peers(desired: Desired) -> list[Manifest]:
     """Return the live list, once for each agent that enforces it; in no template, so its change restarts nothing."""
-    peers = LivePeers(revision=desired.peers.revision, peers=sorted(desired.peers.peers, key=lambda peer: peer.id))
+    peers = desired.peers.model_copy(update={"peers": sorted(desired.peers.peers, key=lambda peer: peer.id)})
     data = {PEERS_FILE: document(peers.document())}
     return [
         config_map(desired, pods.PEERS_CONFIG_MAP, component, data) for component in (Component.GATE, Component.ORTHANC)

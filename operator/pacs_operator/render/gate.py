@@ -11,7 +11,7 @@ from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pacs_operator.domain import gatemaps
+from pacs_operator.domain import gatemaps, issuers
 from pacs_operator.domain.agentconfig import CONFIG_DIR, RUN_DIR, TLS_DIR, AgentConfig
 from pacs_operator.domain.archive import ArchiveSpec
 from pacs_operator.domain.facts import Desired
@@ -69,6 +69,8 @@ class GateLayout:
         Further called AE titles.
     tiers
         Older TLS that the listener takes at all; who may use it is told live.
+    issuers
+        Whether certificates of other authorities than the archive's own are taken, and keys; whose is told live.
     orthanc_address, orthanc_port
         Where Orthanc's DICOM port is; a name must be fully qualified, HAProxy knows no search list.
     orthanc_name
@@ -93,6 +95,7 @@ class GateLayout:
     legacy_bind: str | None = None
     aliases: tuple[str, ...] = ()
     tiers: tuple[TlsTier, ...] = ()
+    issuers: bool = False
     threads: int = _DEFAULT_THREADS
     slots: int = SLOTS
     tls: str = TLS_DIR
@@ -132,6 +135,7 @@ def gate_config(desired: Desired) -> dict[str, str]:
             ae_title=archive.spec.dicom.ae_title,
             aliases=tuple(archive.spec.dicom.aliases),
             tiers=tuple(sorted(archive.spec.peers.tls_exceptions)),
+            issuers=archive.spec.peers.issuers is not None,
             orthanc_address=f"{name}.{desired.cluster.cluster_domain}",
             orthanc_port=Port.ORTHANC_DICOM,
             orthanc_name=name,
@@ -178,15 +182,19 @@ def render(layout: GateLayout) -> dict[str, str]:
         "modern": " ".join((*_CIPHERS, *_CIPHERSUITES)),
         "ciphersuites": ":".join(_CIPHERSUITES),
         "maps": gatemaps,
+        "own_issuer": issuers.OWN,
         "slot_names": [gatemaps.slot_name(slot) for slot in range(layout.slots)],
         "orthanc_tls": _orthanc_tls(layout),
         # The probe's title is the one that Orthanc always knows; any other it would turn away, and log that.
         "check_request": gate_check.associate_request(PROBE_AE_TITLE, layout.ae_title).hex(),
         "check_release": gate_check.release_request().hex(),
     }
+    scripts = ("gate.lua", "issuers.lua") if layout.issuers else ("gate.lua",)
+    templates = resources.files("pacs_operator.render").joinpath("templates")
     return {
         "haproxy.cfg": _TEMPLATES.get_template("haproxy.cfg.j2").render(values),
-        "gate.lua": resources.files("pacs_operator.render").joinpath("templates/gate.lua").read_text("utf-8"),
+        # One file: the second part goes by the first one's reading of DER.
+        "gate.lua": "\n".join(templates.joinpath(name).read_text("utf-8") for name in scripts),
     }
 
 

@@ -1,0 +1,269 @@
+"""Certificates of the hospital's own authorities, and pinned keys: who issued it counts, not the name alone."""
+
+import hashlib
+import ssl
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from pacs_operator.agent.errors import InvalidPeersError
+from pacs_operator.domain.gatepeers import LiveIssuer
+
+from .device import PDU_AC, PDU_RJ, Answer, Device, ask, associate_rq, client_context, echo, ends
+from .pki import Authority, Leaf, make_key
+from .process import Gate, Site, peer, running_gate, wait_for
+
+ACCEPTED = Answer(PDU_AC, None)
+UNKNOWN = Answer(PDU_RJ, (1, 1, 3), clean_end=True)  # PS3.8 9.3.4: calling AE title not recognized
+NO_HANDSHAKE = Answer(None, None)
+NAME = "ct1.imaging.example"
+
+
+@dataclass
+class Hospital:
+    """A root and two authorities under it, of which the archive's people named the first alone."""
+
+    root: Authority
+    imaging: Authority
+    office: Authority
+
+    def issuer(self, *, lists: bool = True, name: str = "hospital") -> LiveIssuer:
+        crls = (self.imaging.crl_pem() + self.root.crl_pem()).decode()
+        return LiveIssuer(name=name, ca_pem=self.imaging.chain_pem(), crl_pem=crls if lists else None)
+
+
+@pytest.fixture
+def hospital() -> Hospital:
+    root = Authority("Hospital root")
+    return Hospital(root, Authority("Hospital imaging CA", parent=root), Authority("Hospital office CA", parent=root))
+
+
+@pytest.fixture(scope="module")
+def gate(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """Return a gate whose archive may name authorities; it starts with none."""
+    with running_gate(site, tmp_path_factory.mktemp("issuers") / "run", issuers=True) as running:
+        wait_for(running.archive_reachable, "archive up")
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _nobody(gate: Gate) -> Iterator[None]:
+    yield
+    gate.issuers = []
+    gate.apply({})
+
+
+def spki(leaf: Leaf) -> str:
+    key = leaf.key.public_key()
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return hashlib.sha256(key.public_bytes(serialization.Encoding.DER, form)).hexdigest()
+
+
+def context(site: Site, leaf: Leaf, chain: str = "") -> ssl.SSLContext:
+    """Return a device's TLS; ``chain`` is what it sends beside its own certificate."""
+    made = client_context(site.peers, None)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "client.pem"
+        path.write_bytes(leaf.pem() + chain.encode())
+        made.load_cert_chain(path)
+    return made
+
+
+def answer(gate: Gate, leaf: Leaf, chain: str = "", title: bytes = b"CT1") -> Answer:
+    return ask(gate.port, context(gate.site, leaf, chain), associate_rq(calling=title))
+
+
+def reason(gate: Gate) -> str:
+    return [record for record in gate.records() if record["event"] == "association"][-1]["reason"]
+
+
+@pytest.mark.parametrize("kind", ["EC", "RSA"])
+def test_issuer_and_name_together_let_a_peer_in(gate: Gate, hospital: Hospital, kind: str) -> None:
+    """The same name from four issuers: each is let in where the peer names that issuer, and nowhere else."""
+    gate.trust(hospital.issuer())
+    theirs, ours = hospital.imaging.issue(NAME, kind=kind), gate.site.peers.issue(NAME, kind=kind)
+    sibling, stranger = hospital.office.issue(NAME, kind=kind), Authority("stranger").issue(NAME, kind=kind)
+    gate.put(peer("ct1", NAME, "CT1", issuer="hospital"))
+    assert answer(gate, theirs) == ACCEPTED
+    assert answer(gate, theirs, hospital.imaging.chain_pem()) == ACCEPTED
+    assert (answer(gate, ours), reason(gate)) == (UNKNOWN, "UnknownCertificate")
+    assert answer(gate, sibling) == NO_HANDSHAKE, "nobody has its issuer's certificate"
+    assert (answer(gate, sibling, hospital.office.chain_pem()), reason(gate)) == (UNKNOWN, "IssuerNotTrusted")
+    assert answer(gate, stranger) == NO_HANDSHAKE
+    gate.put(peer("ct1", NAME, "CT1"))
+    assert (answer(gate, theirs), reason(gate)) == (UNKNOWN, "UnknownCertificate")
+    assert answer(gate, ours) == ACCEPTED
+    assert (answer(gate, sibling, hospital.office.chain_pem()), reason(gate)) == (UNKNOWN, "IssuerNotTrusted")
+
+
+def test_both_may_have_the_same_name(gate: Gate, hospital: Hospital) -> None:
+    gate.trust(hospital.issuer())
+    gate.put(peer("ours", NAME, "OURS"), peer("theirs", NAME, "THEIRS", issuer="hospital"))
+    theirs, ours = hospital.imaging.issue(NAME), gate.site.peers.issue(NAME)
+    assert answer(gate, ours, title=b"OURS") == ACCEPTED
+    assert answer(gate, theirs, title=b"THEIRS") == ACCEPTED
+    assert (answer(gate, ours, title=b"THEIRS"), reason(gate)) == (UNKNOWN, "WrongCallingAETitle")
+    assert (answer(gate, theirs, title=b"OURS"), reason(gate)) == (UNKNOWN, "WrongCallingAETitle")
+
+
+def test_a_sibling_of_the_same_subject_is_nobody(gate: Gate, hospital: Hospital) -> None:
+    """Its subject, the issuer in its certificates, is the named authority's to the letter; its key is another.
+
+    Without lists: with them the handshake fails already, since the named authority's list is not signed by that key.
+    """
+    gate.trust(hospital.issuer(lists=False))
+    gate.put(peer("ct1", NAME, "CT1", issuer="hospital"))
+    twin = Authority("Hospital imaging CA", parent=hospital.root)
+    leaf = twin.issue(NAME)
+    assert leaf.certificate.issuer == hospital.imaging.certificate.subject
+    assert (answer(gate, leaf, twin.chain_pem()), reason(gate)) == (UNKNOWN, "IssuerNotTrusted")
+    assert answer(gate, hospital.imaging.issue(NAME), hospital.imaging.chain_pem()) == ACCEPTED
+
+
+def test_expired_and_revoked(gate: Gate, hospital: Hospital) -> None:
+    good, old, stolen = (hospital.imaging.issue(NAME, days=days) for days in (7, -1, 7))
+    gate.trust(hospital.issuer())
+    gate.put(peer("ct1", NAME, "CT1", issuer="hospital"))
+    assert answer(gate, old) == NO_HANDSHAKE
+    device, other = (Device(gate.port, context(gate.site, leaf)) for leaf in (stolen, good))
+    gate.put(peer("ct2", "ct2.imaging.example", "CT2", issuer="hospital"))
+    other = Device(gate.port, context(gate.site, hospital.imaging.issue("ct2.imaging.example")), calling="CT2")
+    open_one, open_other = device.associate(), other.associate()
+    wait_for(lambda: gate.activity("imaging/ct1").last_association, "its record arrived")
+    hospital.imaging.revoke(stolen)
+    gate.trust(hospital.issuer())
+    ends(open_one)
+    assert echo(open_other)
+    assert answer(gate, stolen) == NO_HANDSHAKE
+    assert answer(gate, good) == ACCEPTED
+
+
+def test_an_expired_list_goes_on_refusing_what_it_lists(gate: Gate, hospital: Hospital) -> None:
+    good, stolen = hospital.imaging.issue(NAME), hospital.imaging.issue(NAME)
+    hospital.imaging.revoke(stolen)
+    lists = (hospital.imaging.crl_pem(days=-1) + hospital.root.crl_pem(days=-1)).decode()
+    gate.trust(LiveIssuer(name="hospital", ca_pem=hospital.imaging.chain_pem(), crl_pem=lists))
+    gate.put(peer("ct1", NAME, "CT1", issuer="hospital"))
+    assert answer(gate, stolen) == NO_HANDSHAKE
+    assert answer(gate, good) == ACCEPTED
+
+
+def test_without_a_list_only_by_consent(gate: Gate, hospital: Hospital) -> None:
+    leaf = hospital.imaging.issue(NAME)
+    gate.put(peer("ct1", NAME, "CT1", issuer="hospital"))
+    gate.trust(hospital.issuer(lists=False))
+    assert answer(gate, leaf) == ACCEPTED
+    gate.ask("clear map virt@unchecked")  # as if the list had been lost by mistake
+    assert (answer(gate, leaf), reason(gate)) == (UNKNOWN, "RevocationUnknown")
+    gate.trust(hospital.issuer(lists=False))
+    assert answer(gate, leaf) == ACCEPTED
+
+
+def test_an_issuer_comes_and_goes_live(gate: Gate, hospital: Hospital) -> None:
+    """Nothing is reloaded: another peer's association is open all the while; the issuer's own ends with it."""
+    gate.put(peer("mr1", "mr1.imaging.example", "MR1"), peer("ct1", NAME, "CT1", issuer="hospital"))
+    leaf = hospital.imaging.issue(NAME)
+    bystander = Device(
+        gate.port, client_context(gate.site.peers, gate.site.peers.issue("mr1.imaging.example")), calling="MR1"
+    )
+    watching = bystander.associate()
+    assert answer(gate, leaf) == NO_HANDSHAKE
+    gate.trust(hospital.issuer())
+    theirs = Device(gate.port, context(gate.site, leaf)).associate()
+    assert echo(theirs)
+    gate.trust()
+    ends(theirs)
+    assert answer(gate, leaf) == NO_HANDSHAKE
+    assert echo(watching)
+
+
+def test_another_authority_under_the_same_name_ends_what_the_first_vouched_for(gate: Gate, hospital: Hospital) -> None:
+    gate.trust(hospital.issuer())
+    gate.put(peer("ct1", NAME, "CT1", issuer="hospital"))
+    open_one = Device(gate.port, context(gate.site, hospital.imaging.issue(NAME))).associate()
+    gate.trust(hospital.issuer())
+    assert echo(open_one)
+    other = Authority("Other CA")
+    gate.trust(LiveIssuer(name="hospital", ca_pem=other.chain_pem(), crl_pem=other.crl_pem().decode()))
+    ends(open_one)
+    assert answer(gate, hospital.imaging.issue(NAME)) == NO_HANDSHAKE
+    assert answer(gate, other.issue(NAME)) == ACCEPTED
+
+
+@pytest.mark.parametrize("kind", ["EC", "RSA"])
+def test_a_pinned_key(gate: Gate, hospital: Hospital, kind: str) -> None:
+    key = make_key(kind)
+    first, renewed = (gate.site.peers.self_signed("device", key=key) for _ in range(2))
+    gate.put(peer("ct1", "", "CT1", spki=spki(first)))
+    assert answer(gate, first) == ACCEPTED
+    assert answer(gate, renewed) == ACCEPTED, "another certificate of the same key"
+    other = gate.site.peers.self_signed("device", key=make_key(kind))
+    assert (answer(gate, other), reason(gate)) == (UNKNOWN, "UnknownCertificate")
+    assert answer(gate, gate.site.peers.self_signed("device", key=key, days=-1)) == NO_HANDSHAKE
+    assert answer(gate, gate.site.peers.issue(NAME, key=key)) == ACCEPTED, "of the archive's own authority"
+    assert answer(gate, hospital.imaging.issue(NAME, key=key)) == NO_HANDSHAKE, "of one that nobody named"
+    gate.trust(hospital.issuer())
+    assert answer(gate, hospital.imaging.issue(NAME, key=key)) == ACCEPTED
+    sibling = hospital.office.issue(NAME, key=key)
+    assert (answer(gate, sibling, hospital.office.chain_pem()), reason(gate)) == (UNKNOWN, "IssuerNotTrusted")
+
+
+def test_a_name_that_a_device_gives_itself_is_nobodys(gate: Gate, hospital: Hospital) -> None:
+    gate.trust(hospital.issuer())
+    gate.put(peer("ct1", NAME, "CT1"), peer("ct2", NAME, "CT2", issuer="hospital"))
+    for title in (b"CT1", b"CT2"):
+        assert (answer(gate, gate.site.peers.self_signed(NAME), title=title), reason(gate)) == (
+            UNKNOWN,
+            "UnknownCertificate",
+        )
+    assert answer(gate, gate.site.peers.issue(NAME)) == ACCEPTED
+
+
+def test_an_unpinned_key_is_out_and_its_association_ends(gate: Gate) -> None:
+    leaf = gate.site.peers.self_signed("device")
+    gate.put(peer("ct1", "", "CT1", spki=spki(leaf)))
+    open_one = Device(gate.port, context(gate.site, leaf)).associate()
+    gate.remove("imaging/ct1")
+    ends(open_one)
+    assert answer(gate, leaf) == UNKNOWN
+
+
+def test_issuers_that_cannot_be_told_apart_are_refused_and_the_list_before_stays(
+    gate: Gate, hospital: Hospital
+) -> None:
+    gate.trust(hospital.issuer())
+    gate.put(peer("ct1", NAME, "CT1", issuer="hospital"))
+    twin = Authority("hospital  imaging ca")
+    second = LiveIssuer(name="second", ca_pem=twin.chain_pem(), crl_pem=twin.crl_pem().decode())
+    with pytest.raises(InvalidPeersError, match=r"hospital.*second"):
+        gate.trust(hospital.issuer(), second)
+    assert answer(gate, hospital.imaging.issue(NAME)) == ACCEPTED
+    assert answer(gate, twin.issue(NAME)) == NO_HANDSHAKE
+
+
+def test_without_the_archives_leave_there_is_no_handshake(site: Site, folder: Path, hospital: Hospital) -> None:
+    leaf = site.peers.self_signed("device")
+    with running_gate(site, folder) as strict:
+        wait_for(strict.archive_reachable, "archive up")
+        strict.issuers = [hospital.issuer()]
+        strict.put(peer("ct1", NAME, "CT1", issuer="hospital"), peer("ct2", "", "CT2", spki=spki(leaf)))
+        strict.put(peer("mr1", "mr1.imaging.example", "MR1"))
+        assert answer(strict, hospital.imaging.issue(NAME), hospital.imaging.chain_pem()) == NO_HANDSHAKE
+        assert answer(strict, leaf, title=b"CT2") == NO_HANDSHAKE
+        assert answer(strict, site.peers.issue("mr1.imaging.example"), title=b"MR1") == ACCEPTED
+
+
+def test_a_new_agent_finds_what_is_in_force(gate: Gate, hospital: Hospital) -> None:
+    gate.trust(hospital.issuer())
+    gate.put(peer("ct1", NAME, "CT1", issuer="hospital"))
+    open_one = Device(gate.port, context(gate.site, hospital.imaging.issue(NAME))).associate()
+    gate.new_agent()
+    gate.apply(gate.live)
+    assert echo(open_one)
+    hospital.imaging.revoke(hospital.imaging.issue("any.imaging.example"))
+    gate.trust(hospital.issuer())
+    ends(open_one)
