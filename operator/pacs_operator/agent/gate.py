@@ -186,7 +186,7 @@ class GateNeighbour:
         grown = await self._socket.revoked_serials(self._trust.crl_file) - before
         held = {slot: state.rights() for slot, state in live_slots(await self._read()).items()}
         doubtful = {slot for slot, rights in held.items() if rights and self._trust.concerns(rights, gone)}
-        return doubtful | (self._opened_before or frozenset() if grown else frozenset())
+        return frozenset(doubtful) | (self._opened_before or frozenset() if grown else frozenset())
 
     async def _apply_inbound(self, wanted: dict[str, Rights], doubtful: frozenset[str]) -> frozenset[str]:
         """Return the certificate names for which there was no slot."""

@@ -142,10 +142,10 @@ class ClientTrust:
         }
 
     def _maps(self, root: x509.Certificate) -> dict[str, dict[str, str]]:
-        chains = [part for trust in self._trusts for part in trust.chain]
+        chains = [root, *(part for trust in self._trusts for part in trust.chain)]
         return {
             gatemaps.UNCHECKED: {trust.name: "1" for trust in self._trusts if not trust.lists},
-            gatemaps.AUTHORITIES: {gatemaps.ALL: ",".join(sorted({certificate_hash(part) for part in (root, *chains)}))},
+            gatemaps.AUTHORITIES: {gatemaps.ALL: ",".join(sorted({certificate_hash(part) for part in chains}))},
             gatemaps.ISSUERS: {
                 subject_hash(root): OWN,
                 **{subject_hash(trust.issuing): trust.name for trust in self._trusts},

@@ -11,9 +11,10 @@ from datetime import datetime
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import covered
+from pacs_operator.domain.issuers import usable
 from pacs_operator.domain.leaves import is_reserved_dns_name
 from pacs_operator.domain.legacy import MAX_AHEAD, Legacy
-from pacs_operator.domain.peer import Peer, Right
+from pacs_operator.domain.peer import CertificateIdentity, Peer, Right
 from pacs_operator.domain.staffed import closing_time
 
 #: The gate has 256 pre-allocated slots; two belong to the archive's own probes.
@@ -75,6 +76,7 @@ def decide(
         One for each claim, in the order of creation time, then uid: the order in which they win.
     """
     taken = _Taken(archive)
+    trusted = frozenset(trust.name for trust in usable(archive.spec.peers.issuers or ())[0]) if archive else frozenset()
     decisions = []
     for claim in sorted(claims, key=lambda claim: (claim.created, claim.uid)):
         try:
@@ -86,6 +88,8 @@ def decide(
                     reason="ArchiveNotFound",
                 )
             _check_bounds(archive, peer, consenting)
+            if peer.spec.certificate:
+                _check_certificate(archive, peer.spec.certificate, trusted)
             if peer.spec.legacy:
                 _check_legacy(archive, peer.spec.legacy, now)
             taken.claim(peer)
@@ -133,6 +137,12 @@ def _check_bounds(archive: Archive, peer: Peer, consenting: set[str]) -> None:
                 action="drop the right, or have spec.peers.maxRights of the archive widened",
                 reason="RightNotAllowed",
             )
+    if not peer.spec.offered_rights:
+        raise InvalidSpecError(
+            "spec.rights: FindWorklist alone, and this archive offers no worklist",
+            action="point the worklist query at the RIS or a worklist server, and give the rights needed here",
+            reason="WorklistNotOffered",
+        )
     tier = peer.spec.tls.exception.tier if peer.spec.tls else None
     if tier and tier not in bounds.tls_exceptions:
         raise InvalidSpecError(
@@ -148,11 +158,37 @@ def _check_bounds(archive: Archive, peer: Peer, consenting: set[str]) -> None:
                 action="give the device a title of its own",
                 reason="DuplicateAETitle",
             )
-    if peer.spec.certificate and is_reserved_dns_name(peer.spec.certificate.dns_name):
+
+
+def _check_certificate(archive: Archive, certificate: CertificateIdentity, trusted: frozenset[str]) -> None:
+    if certificate.dns_name and is_reserved_dns_name(certificate.dns_name):
         raise InvalidSpecError(
-            f"spec.certificate.dnsName: {peer.spec.certificate.dns_name!r} is a name of the cluster's own services",
+            f"spec.certificate.dnsName: {certificate.dns_name!r} is a name of the cluster's own services",
             action="use a name of the device, for example ct1.imaging.example",
             reason="ReservedIdentity",
+        )
+    issuers = archive.spec.peers.issuers
+    if certificate.spki_sha256 and issuers is None:
+        raise InvalidSpecError(
+            f"spec.certificate.spkiSHA256: archive {archive.name!r} takes no pinned keys",
+            action="have spec.peers.issuers of the archive written, [] at least, by whoever answers for it",
+            reason="KeyPinNotAllowed",
+        )
+    if certificate.issuer is None:
+        return
+    named = next((issuer for issuer in issuers or () if issuer.name == certificate.issuer), None)
+    if named is None or named.name not in trusted:
+        raise InvalidSpecError(
+            f"spec.certificate.issuer: {certificate.issuer!r} is no usable issuer of archive {archive.name!r}",
+            action="have it named in spec.peers.issuers of the archive, whose condition PeerIssuers says what is wrong",
+            reason="IssuerNotTrusted",
+        )
+    if not named.may_name(str(certificate.dns_name)):
+        raise InvalidSpecError(
+            f"spec.certificate.dnsName: {certificate.dns_name!r} lies outside allowedDomains of issuer {named.name!r} "
+            f"({', '.join(named.allowed_domains)})",
+            action="use a name inside, or have allowedDomains of that issuer widened",
+            reason="IdentityNotAllowed",
         )
 
 
@@ -240,8 +276,7 @@ class _Taken:
                     reason="DuplicateLegacyPort",
                 )
             raise InvalidSpecError(
-                f"spec.certificate.dnsName: {identity!r} belongs to DicomPeer {self._identities[identity]}, "
-                "which came first",
+                f"spec.certificate: {identity!r} belongs to DicomPeer {self._identities[identity]}, which came first",
                 action="give each device its own certificate name",
                 reason="DuplicateIdentity",
             )

@@ -22,6 +22,7 @@ class ConditionType(StrEnum):
     NETWORK_ISOLATED = "NetworkIsolated"
     CONFORMANCE_PASSED = "ConformancePassed"
     LEGACY_PEERS = "LegacyPeers"  # only once an archive took a device without TLS
+    PEER_ISSUERS = "PeerIssuers"  # only once an archive named authorities of the hospital
     CONTAINED = "Contained"  # only once an archive was contained
     INGEST_CLEAN = "IngestClean"
     ORPHANED = "Orphaned"  # only while deleting: something is left in Vault that we could not remove in time

@@ -25,7 +25,7 @@ MAX_ISSUERS = 4
 MAX_CHAIN = 4
 MIN_RSA_BITS = 2048  # NIST SP 800-131A rev. 2
 OWN = "@own"  # the archive's own peers CA, as the gate names it; no issuer can be called so
-IssuerName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$", max_length=32)]
+IssuerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", max_length=32)]
 
 
 class Issuer(Model):
@@ -144,9 +144,7 @@ def _check_authority(name: str, certificate: x509.Certificate) -> None:
         )
 
 
-def _read_lists(
-    name: str, crl_pem: str, chain: Sequence[x509.Certificate]
-) -> Iterable[x509.CertificateRevocationList]:
+def _read_lists(name: str, crl_pem: str, chain: Sequence[x509.Certificate]) -> Iterable[x509.CertificateRevocationList]:
     end = "-----END X509 CRL-----"
     parts = [part.strip() + f"\n{end}\n" for part in crl_pem.split(end) if part.strip()]
     if not 1 <= len(parts) <= MAX_CHAIN:

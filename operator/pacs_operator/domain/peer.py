@@ -27,6 +27,10 @@ class Right(StrEnum):
     MOVE = "Move"
 
 
+#: No worklist runs in this product: nothing honest could fill it (docs/peers.md), so nobody is given the right.
+NOT_OFFERED = frozenset({Right.FIND_WORKLIST})
+
+
 class TlsTier(StrEnum):
     """Older TLS than the gate takes from everybody, which an exception can allow one peer."""
 
@@ -146,7 +150,7 @@ class PeerSpec(Model):
         if self.certificate is not None and not self.certificate.own:
             raise InvalidSpecError(
                 "spec.outbound: a device is sent to under a certificate name of the archive's own peers CA only",
-                action="take spec.outbound away; or issuer and spkiSHA256, and have the device enrolled (docs/peers.md)",
+                action="take spec.outbound away; or issuer and spkiSHA256, and enrol the device as docs/peers.md says",
             )
 
     def _check_move_destinations(self) -> None:
@@ -183,6 +187,11 @@ class PeerSpec(Model):
                 f"spec.aeTitles: {len(self.ae_titles)} titles, and spec.legacy pins exactly one",
                 action="give each device without TLS a DicomPeer and a port of its own",
             )
+
+    @property
+    def offered_rights(self) -> list[Right]:
+        """Return the rights that the archive can serve."""
+        return [right for right in self.rights if right not in NOT_OFFERED]
 
     @property
     def identity(self) -> str:

@@ -165,6 +165,7 @@ class PeerConditionType(StrEnum):
 
     ACCEPTED = "Accepted"
     MOVE_DESTINATIONS = "MoveDestinationsResolved"  # only with spec.moveDestinations
+    WORKLIST = "WorklistOffered"  # only with the right FindWorklist, and then False
     CERTIFICATE_ENDING = "CertificateEnding"
     SILENT = "Silent"  # only with spec.expectTraffic
     TLS_EXCEPTION = "TlsException"  # only with spec.tls.exception

@@ -35,7 +35,7 @@ def hold(run: Pass) -> None:
         # A mark that a spec edit takes away is a way in, and waits for the full pass.
         kept = [old if old.contained else new for old, new in zip(before.peers, marked, strict=True)]
         if kept != before.peers:
-            cut.lists[component] = (live, before, revocation.in_order(kept))
+            cut.lists[component] = (live, before, revocation.in_order(kept, before.issuers))
     failures = [failure for act in (revocation.cut_lists, revocation.cut_sources) for failure in act(run, cut)]
     if failures:
         raise failures[0]

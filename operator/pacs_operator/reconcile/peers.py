@@ -10,7 +10,7 @@ from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.containment import Containment, contain
 from pacs_operator.domain.destinations import Resolved, by_key, destinations
 from pacs_operator.domain.errors import ConflictError, NotFoundError
-from pacs_operator.domain.gatepeers import LegacyDoor, LivePeer, LivePeers
+from pacs_operator.domain.gatepeers import LegacyDoor, LiveIssuer, LivePeer, LivePeers
 from pacs_operator.domain.legacy import Legacy, StaffedHours
 from pacs_operator.domain.names import CaName, Component, peer_role, pki_mount
 from pacs_operator.domain.peer import Peer
@@ -20,10 +20,19 @@ from pacs_operator.domain.status import MAX_MESSAGE, PeerCondition, PeerConditio
 from pacs_operator.kube.apply import content_hash
 from pacs_operator.kube.inventory import NAMESPACE, PEER, POD
 from pacs_operator.kube.port import KubePort, Manifest, annotations_of, labels_of, metadata
+from pacs_operator.reconcile import issuers
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.legacy import record
 from pacs_operator.reconcile.observe import read_claims
 from pacs_operator.reconcile.peerwatch import Watched, status_of
+
+_NO_WORKLIST = PeerFinding(
+    type=PeerConditionType.WORKLIST,
+    status="False",
+    reason="NotOffered",
+    message="spec.rights: FindWorklist is not given, since this archive offers no worklist (point the device's "
+    "worklist query at the RIS or a worklist server, and drop the right; the others are in force)",
+)
 
 
 def accept(run: Pass) -> None:
@@ -31,7 +40,8 @@ def accept(run: Pass) -> None:
     judge(run, run.archive)
     spec = run.archive.spec if run.archive else None
     containment, hours = (spec.containment, spec.dicom.staffed_hours) if spec else (None, None)
-    run.peers = live_peers(run.name, accepted_peers(run.decisions), containment, hours)
+    trusted = issuers.live_issuers(run.archive)
+    run.peers = live_peers(run.name, accepted_peers(run.decisions), containment, hours, trusted)
 
 
 def judge(run: Pass, archive: Archive | None, consenting: set[str] | None = None) -> None:
@@ -67,11 +77,12 @@ def live_peers(
     accepted: list[Peer],
     containment: Containment | None = None,
     hours: StaffedHours | None = None,
+    trusted: list[LiveIssuer] | None = None,
 ) -> LivePeers:
     """Return what gate and Orthanc apply: the archive's own probes and the accepted peers."""
     known = by_key(accepted)
     everybody = [*probe_peers(archive), *(live_peer(peer, known, hours) for peer in accepted)]
-    return as_list(contain(everybody, containment))
+    return as_list(contain(everybody, containment), trusted)
 
 
 def live_peer(peer: Peer, accepted: Mapping[str, Peer], hours: StaffedHours | None = None) -> LivePeer:
@@ -89,10 +100,12 @@ def live_peer(peer: Peer, accepted: Mapping[str, Peer], hours: StaffedHours | No
     return LivePeer(
         id=peer.key,
         dns_name=peer.spec.certificate.dns_name if peer.spec.certificate else None,
+        issuer=peer.spec.certificate.issuer if peer.spec.certificate else None,
+        spki=peer.spec.certificate.spki_sha256 if peer.spec.certificate else None,
         legacy=_door(peer.spec.legacy, hours),
         ae_titles=sorted(peer.spec.ae_titles),
         source_cidrs=sorted(peer.spec.source_cidrs),
-        rights=sorted(peer.spec.rights),
+        rights=sorted(peer.spec.offered_rights),
         max_associations=peer.spec.limits.max_associations,
         associations_per_minute=peer.spec.limits.associations_per_minute,
         tls_exception_until=int(peer.spec.tls.exception.expires.timestamp()) if peer.spec.tls else None,
@@ -108,9 +121,11 @@ def _door(legacy: Legacy | None, hours: StaffedHours | None) -> LegacyDoor | Non
     return LegacyDoor(port=legacy.port, closes=closes)
 
 
-def as_list(peers: list[LivePeer]) -> LivePeers:
-    """Return the list with its revision; the same peers in the same order have the same."""
-    return LivePeers(revision=content_hash([peer.document() for peer in peers]), peers=peers)
+def as_list(peers: list[LivePeer], trusted: list[LiveIssuer] | None = None) -> LivePeers:
+    """Return the list with its revision; the same issuers and peers in the same order have the same."""
+    content = [peer.document() for peer in peers]
+    revision = content_hash(content if trusted is None else [content, [issuer.document() for issuer in trusted]])
+    return LivePeers(revision=revision, peers=peers, issuers=trusted)
 
 
 def tell_pods(run: Pass) -> None:
@@ -194,10 +209,12 @@ def _status(decision: Decision, live: Manifest, facts: StatusFacts, known: Mappi
     peer = claim.peer if decision.accepted else None
     watched = facts.watched.get(claim.key) if peer else None
     role = None
-    if peer and peer.spec.certificate and facts.lineage:
+    if peer and peer.spec.certificate and peer.spec.certificate.own and facts.lineage:
         role = f"{pki_mount(facts.lineage, CaName.PEERS)}/sign/{peer_role(peer.namespace, peer.name)}"
     if peer and peer.spec.move_destinations:
         findings.append(_destinations(destinations(peer, known)))
+    if peer and len(peer.spec.offered_rights) < len(peer.spec.rights):
+        findings.append(_NO_WORKLIST)
     return PeerStatus(
         observed_generation=claim.generation,
         conditions=_conditions([*findings, *(watched.findings if watched else ())], claim, status_of(live), facts.now),

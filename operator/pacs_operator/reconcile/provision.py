@@ -61,7 +61,7 @@ def _provision_peers(run: Pass) -> bool:
     wanted = {
         peer_role(peer.namespace, peer.name): peer
         for decision in run.decisions
-        if decision.accepted and (peer := decision.claim.peer) and peer.spec.certificate
+        if decision.accepted and (peer := decision.claim.peer) and peer.spec.certificate and peer.spec.certificate.own
     }
     identities = {role: peer.spec.identity for role, peer in wanted.items()}
     memory = run.memory

@@ -19,7 +19,8 @@ from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.containment import contain
 from pacs_operator.domain.destinations import by_key
 from pacs_operator.domain.errors import InvalidSpecError, NotFoundError, PacsError
-from pacs_operator.domain.gatepeers import PEERS_FILE, LivePeer, LivePeers
+from pacs_operator.domain.gatepeers import PEERS_FILE, LiveIssuer, LivePeer, LivePeers
+from pacs_operator.domain.issuers import Issuer
 from pacs_operator.domain.legacy import LegacyPorts
 from pacs_operator.domain.names import ZONE_OF, Component, Zone, namespace_of
 from pacs_operator.domain.narrowing import common_networks, narrowed
@@ -27,7 +28,7 @@ from pacs_operator.domain.peer import Right, TlsTier
 from pacs_operator.domain.probepeers import CONFORMANCE_PEER_ID, STORE_ONLY_PEER_ID, probe_peers
 from pacs_operator.kube.inventory import CONFIG_MAP, NAMESPACE, POD, POLICY
 from pacs_operator.kube.port import Manifest, labels_of, metadata
-from pacs_operator.reconcile import fences, legacy, peers, status, zones
+from pacs_operator.reconcile import fences, issuers, legacy, peers, status, zones
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.render.manifests import document
 from pacs_operator.render.pods import PEERS_CONFIG_MAP
@@ -92,17 +93,19 @@ def survey(run: Pass) -> Cut:
     cut = read_lists(run)
     if not cut.provisioned:
         return cut
-    archive, consenting = _bounds(run)
+    archive, consenting = _bounds(run, cut)
     cut.consent_unknown = consenting is not None
     peers.judge(run, archive, consenting)
     hours = archive.spec.dicom.staffed_hours
     known = by_key(accepted_peers(run.decisions))
     accepted = [*probe_peers(run.name), *(peers.live_peer(peer, known, hours) for peer in known.values())]
     wanted = {peer.id: peer for peer in contain(accepted, containment.wanted(run.live.get("spec")))}
+    trusted = issuers.live_issuers(archive)
     for component, (live, before, _) in cut.lists.items():
-        after = _narrow(before, wanted)
+        after = _narrow(before, wanted, trusted)
         left = {peer.id: peer for peer in after.peers}
         same = len(before.peers) == len(left) and all(left.get(peer.id) == peer for peer in before.peers)
+        same = same and before.issuers == after.issuers
         cut.lists[component] = (live, before, before if same else after)
         cut.removed |= {peer.id for peer in before.peers if left.get(peer.id) != peer}
         cut.waiting |= {key for key, peer in wanted.items() if left.get(key) != peer}
@@ -126,15 +129,15 @@ def read_lists(run: Pass) -> Cut:
     return cut
 
 
-def _narrow(before: LivePeers, wanted: dict[str, LivePeer]) -> LivePeers:
+def _narrow(before: LivePeers, wanted: dict[str, LivePeer], trusted: list[LiveIssuer] | None) -> LivePeers:
     """Return the list without what is no longer wanted, in the order in which a full pass would list it."""
     left = {peer.id: kept for peer in before.peers if (want := wanted.get(peer.id)) and (kept := narrowed(peer, want))}
-    return in_order(left.values())
+    return in_order(left.values(), issuers.narrowed(before.issuers, trusted))
 
 
-def in_order(left: Iterable[LivePeer]) -> LivePeers:
+def in_order(left: Iterable[LivePeer], trusted: list[LiveIssuer] | None) -> LivePeers:
     """Return the list in the order in which a full pass makes it, so that the same peers have the same revision."""
-    return peers.as_list(sorted(left, key=lambda peer: (peer.id not in PROBE_IDS, peer.id)))
+    return peers.as_list(sorted(left, key=lambda peer: (peer.id not in PROBE_IDS, peer.id)), trusted)
 
 
 def _ours(run: Pass, namespace: str) -> bool:
@@ -147,7 +150,7 @@ def _ours(run: Pass, namespace: str) -> bool:
     )
 
 
-def _bounds(run: Pass) -> tuple[Archive, set[str] | None]:
+def _bounds(run: Pass, cut: Cut) -> tuple[Archive, set[str] | None]:
     """Return the archive to judge peers by, and the namespaces that consent where no selector tells.
 
     Of a spec that is no good as a whole each bound is used that can be read; one that cannot be is no bound: a slip
@@ -168,6 +171,7 @@ def _bounds(run: Pass) -> tuple[Archive, set[str] | None]:
         allowed_cidrs=_readable_networks(said.get("allowedCIDRs")) or _ANY_SOURCE,
         max_rights=_readable_rights(said.get("maxRights")) or list(Right),
         tls_exceptions=list(TlsTier),  # what the gate takes is in its configuration, which stays
+        issuers=_readable_issuers(said["issuers"], cut) if "issuers" in said else None,
         legacy="Allowed" if not said or said.get("legacy") == "Allowed" else "Forbidden",
     )
     data = metadata(run.live)
@@ -180,6 +184,26 @@ def _bounds(run: Pass) -> tuple[Archive, set[str] | None]:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
+
+
+def _readable_issuers(said: Any, cut: Cut) -> list[Issuer]:
+    """Return the issuers that can be read, and of those that cannot what is in force under their names."""
+    live = {issuer.name: issuer for _, before, _ in cut.lists.values() for issuer in before.issuers or ()}
+    if not isinstance(said, list):
+        return [_as_spec(issuer) for issuer in live.values()]
+    found = []
+    for entry in said:
+        try:
+            found.append(Issuer.model_validate(entry))
+        except (ValidationError, InvalidSpecError):
+            name = _mapping(entry).get("name")
+            found += [_as_spec(issuer) for issuer in live.values() if issuer.name == name]
+    return found
+
+
+def _as_spec(issuer: LiveIssuer) -> Issuer:
+    values: dict[str, Any] = issuer.model_dump()
+    return Issuer.model_construct(**values, no_crl_reason=None, allowed_domains=[])
 
 
 def _readable_ports(said: Any) -> LegacyPorts:

@@ -23,7 +23,7 @@ from pacs_operator.domain.status import (
 from pacs_operator.kube.events import Notice, post
 from pacs_operator.kube.inventory import ARCHIVE, SERVICE, STATEFUL_SET
 from pacs_operator.kube.port import Manifest, metadata
-from pacs_operator.reconcile import evidence, ingest, legacy
+from pacs_operator.reconcile import evidence, ingest, issuers, legacy
 from pacs_operator.reconcile.agents import activity, answers, certificates, reported, unconfirmed
 from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
@@ -44,6 +44,7 @@ _ANNOUNCED = (
     ConditionType.NETWORK_ISOLATED,
     ConditionType.CONFORMANCE_PASSED,
     ConditionType.LEGACY_PEERS,
+    ConditionType.PEER_ISSUERS,
     ConditionType.CONTAINED,
     ConditionType.INGEST_CLEAN,
     ConditionType.ORPHANED,
@@ -69,7 +70,7 @@ def announce(run: Pass) -> None:
     run.set(ConditionType.RECONCILING, "True", "Progressing", "The new generation is being worked on")
     for kind in ConditionType:
         known = any(condition.type is kind for condition in run.observed.conditions)
-        if not known and kind not in (ConditionType.RECONCILING, *_ONLY_WHEN_TRUE):
+        if not known and kind not in (ConditionType.RECONCILING, ConditionType.PEER_ISSUERS, *_ONLY_WHEN_TRUE):
             run.set(kind, "Unknown", "Pending", "Not looked at yet")
     run.status = run.observed
     write(run)
@@ -99,6 +100,7 @@ def fill(run: Pass) -> None:
     evidence.conformance(run)
     evidence.isolation(run)
     legacy.report(run)
+    issuers.report(run)
     ingest.condition(run)
     _summary(run)
 
