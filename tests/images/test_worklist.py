@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
@@ -53,7 +54,7 @@ def test_a_query_for_studies_is_served_and_one_for_a_worklist_is_not(
     peer = claim("ct1", rights=["Echo", "Find", "FindWorklist"]).peer
     assert peer is not None
     known = LivePeers(revision="r", peers=[live_peer(peer, {})])
-    settings: dict[str, object] = {f"DicomAlwaysAllow{service}": False for service in SERVICES}
+    settings: dict[str, Any] = {f"DicomAlwaysAllow{service}": False for service in SERVICES}
     settings |= {"DicomAet": "RADIOLOGY", "DicomModalities": entries_of(known), "DicomCheckModalityHost": False}
     with orthanc(image("archive"), tmp_path, **settings) as server:
         assert statuses(server, sop_class) == answer
