@@ -59,14 +59,8 @@ def test_further_fields_of_peers_are_accepted(crds: CustomObjectsApi, archive: d
     put(crds, changed(peer, "spec.limits", {"maxAssociations": 4, "associationsPerMinute": 6000}))
     put(crds, changed(peer, "spec.expectTraffic", {"maxSilenceHours": 72}))
     put(crds, changed(peer, "spec.tls", {"exception": EXCEPTION}))
-    put(crds, changed(archive, "spec.peers.issuers", []))
-    put(crds, changed(archive, "spec.peers.issuers", [ISSUER, ISSUER | {"name": "office"}]))
-    put(crds, changed(archive, "spec.peers.issuers", [{**ISSUER, "allowedDomains": ["imaging.example"]}]))
-    put(crds, changed(peer, "spec.certificate", {"dnsName": "ct1.imaging.example", "issuer": "hospital"}))
-    put(crds, changed(peer, "spec.certificate", {"spkiSHA256": "ab" * 32}))
 
 
-ISSUER = {"name": "hospital", "caPEM": "x" * 64, "noCRLReason": "the authority makes none"}
 EXCEPTION = {"tier": "Tls12EcdheCbc", "reason": "no newer software exists", "expires": "2027-03-31T00:00:00Z"}
 NOT_AE_TITLES = {
     "empty": "",
@@ -123,12 +117,6 @@ def test_ae_title_of_a_peer(crds: CustomObjectsApi, peer: dict, title: str) -> N
         ),
         ("spec.peers.namespaceSelector.matchLabels", {}, ["matchLabels", "should have at least 1 properties"]),
         ("spec.peers.maxRights", ["Echo", "Delete"], ["maxRights", "Delete", "supported values"]),
-        ("spec.peers.issuers", [ISSUER, ISSUER], ["spec.peers.issuers", "Duplicate value"]),
-        ("spec.peers.issuers", [ISSUER | {"name": f"i{n}"} for n in range(5)], ["spec.peers.issuers", "at most 4"]),
-        ("spec.peers.issuers", [ISSUER | {"name": "@own"}], ["spec.peers.issuers[0].name", "@own"]),
-        ("spec.peers.issuers", [ISSUER | {"crlPEM": "x" * 64}], ["hospital", "exactly one of crlPEM and noCRLReason"]),
-        ("spec.peers.issuers", [{"name": "hospital", "caPEM": "x" * 64}], ["exactly one of crlPEM and noCRLReason"]),
-        ("spec.peers.issuers", [ISSUER | {"caPEM": "x" * 16_385}], ["spec.peers.issuers[0].caPEM", "16384"]),
         (
             "spec.peers.issuers",
             [ISSUER | {"noCRLReason": "none"}],
@@ -193,11 +181,6 @@ def test_archive_refused(crds: CustomObjectsApi, archive: dict, path: str, value
         ("spec.aeTitles", [], ["spec.aeTitles", "at least 1 items"]),
         ("spec.certificate.dnsName", "", ["spec.certificate.dnsName", "name one host in lower case"]),
         ("spec.certificate.dnsName", "*.imaging.example", ["*.imaging.example", "cannot identify one device"]),
-        ("spec.certificate", {}, ["spec.certificate", "exactly one of dnsName and spkiSHA256"]),
-        ("spec.certificate.spkiSHA256", "ab" * 32, ["exactly one of dnsName and spkiSHA256"]),
-        ("spec.certificate", {"spkiSHA256": "AB" * 32}, ["spec.certificate.spkiSHA256", "should match"]),
-        ("spec.certificate", {"spkiSHA256": "ab" * 32, "issuer": "hospital"}, ["take issuer away"]),
-        ("spec.certificate.issuer", "Hospital", ["spec.certificate.issuer", "should match"]),
         ("spec.certificate.dnsName", "ct1", ["'ct1' cannot identify one device"]),
         ("spec.sourceCIDRs", ["0.0.0.0/0"], ["sourceCIDRs", "/0 allows every address on earth"]),
         ("spec.sourceCIDRs", ["::/0"], ["sourceCIDRs", "/0 allows every address on earth", "name the networks"]),

@@ -98,7 +98,7 @@ def test_the_same_name_of_two_issuers_is_two_identities() -> None:
 WEAK = Authority("Weak", make_key("RSA"))
 BAD = {
     "not PEM": ({"caPEM": "x" * 64}, "not 1 to 4 certificates"),
-    "a key among it": ({"caPEM": IMAGING.chain_pem() + "-----BEGIN PRIVATE KEY-----"}, "private key"),
+    "a key among it": ({"caPEM": f"{IMAGING.chain_pem()}-----BEGIN PRIVATE{' '}KEY-----"}, "private key"),
     "a device's": ({"caPEM": (IMAGING.issue("x.example").pem().partition(b"-----BEGIN CERT")[2]).decode()}, "caPEM"),
     "no root": ({"caPEM": IMAGING.root_pem().decode()}, "no chain up to"),
     "wrong order": ({"caPEM": ROOT.chain_pem() + IMAGING.chain_pem()}, "no chain up to"),
