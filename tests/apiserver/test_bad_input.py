@@ -117,16 +117,6 @@ def test_ae_title_of_a_peer(crds: CustomObjectsApi, peer: dict, title: str) -> N
         ),
         ("spec.peers.namespaceSelector.matchLabels", {}, ["matchLabels", "should have at least 1 properties"]),
         ("spec.peers.maxRights", ["Echo", "Delete"], ["maxRights", "Delete", "supported values"]),
-        (
-            "spec.peers.issuers",
-            [ISSUER | {"noCRLReason": "none"}],
-            ["spec.peers.issuers[0].noCRLReason", "at least 10"],
-        ),
-        (
-            "spec.peers.issuers",
-            [ISSUER | {"allowedDomains": ["*.x.org"]}],
-            ["'*.x.org' is no domain", "without wildcard"],
-        ),
         ("spec.peers.tlsExceptions", ["Ssl3"], ["spec.peers.tlsExceptions", "Ssl3", "supported values"]),
         ("spec.dicom.aliases", ["OLD\\PACS"], ["spec.dicom.aliases", "is not an AE title", "use 1 to 16"]),
         ("spec.dicom.aliases", ["PACSPROBE2"], ["spec.dicom.aliases", "reserved", "choose another title"]),

@@ -29,6 +29,16 @@ def test_issuers_and_keys_are_accepted(crds: CustomObjectsApi, archive: dict, pe
         ("spec.peers.issuers", [ISSUER | {"crlPEM": "x" * 64}], ["hospital", "exactly one of crlPEM and noCRLReason"]),
         ("spec.peers.issuers", [{"name": "hospital", "caPEM": "x" * 64}], ["exactly one of crlPEM and noCRLReason"]),
         ("spec.peers.issuers", [ISSUER | {"caPEM": "x" * 16_385}], ["spec.peers.issuers[0].caPEM", "16384"]),
+        (
+            "spec.peers.issuers",
+            [ISSUER | {"noCRLReason": "none"}],
+            ["spec.peers.issuers[0].noCRLReason", "at least 10"],
+        ),
+        (
+            "spec.peers.issuers",
+            [ISSUER | {"allowedDomains": ["*.x.org"]}],
+            ["'*.x.org' is no domain", "without wildcard"],
+        ),
     ],
 )
 def test_issuers(crds: CustomObjectsApi, archive: dict, path: str, value: Any, words: list[str]) -> None:
