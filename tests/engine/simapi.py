@@ -15,6 +15,7 @@ from pacs_operator.domain.errors import ConflictError, NotFoundError
 from pacs_operator.kube.errors import AlreadyExistsError, ApiInvalidError
 from pacs_operator.kube.inventory import Kind, kind_of
 from pacs_operator.kube.port import Manifest
+from tests.engine import claims
 from tests.engine.ownership import (
     content_of,
     fields_of,
@@ -275,6 +276,8 @@ class SimulatedApi:
         exact: bool = False,
     ) -> Manifest:
         before = self.objects.get(key)
+        if before is not None and key[0] == "PersistentVolumeClaim":
+            claims.check_resize(self, before, live)
         if manager:
             self._own(live, before or {}, manager, operation, fields, exact)
         if before is not None and content_of(before) == content_of(live):

@@ -21,7 +21,7 @@ from pacs_operator.kube.port import Manifest
 from pacs_operator.reconcile.archive import ArchiveReconciler
 from pacs_operator.reconcile.context import Outcome, Ports, Renderer, Settings
 from pacs_operator.vault.port import Changes, ClientCredentials
-from tests.engine import pulls
+from tests.engine import claims, pulls
 from tests.engine.simapi import Key, SimulatedApi, WriteLog, address
 
 ARCHIVE = "radiology"
@@ -226,6 +226,7 @@ class World:
         self.outcome_of_checks: dict[Check, str] = {}
         self.code_of_checks: dict[Check, str] = {}
         self.jobs_run: list[str] = []
+        self.resizes = "works"  # what comes of a larger claim: or a condition of the claim, or "unbound"
         self.missing_images: set[str] = set()  # what no registry has
         self.drawn: list[str] = []
         for name, labels in (("imaging", PEER_LABEL), ("elsewhere", {})):
@@ -311,6 +312,8 @@ class World:
         for key, item in sorted(copy.deepcopy(self.api.objects).items()):
             if key[0] in ("Deployment", "StatefulSet"):
                 self._roll(key, item)
+            elif key[0] == "PersistentVolumeClaim":
+                claims.settle(self.api, key, self.resizes)
             elif key[0] == "Job" and key[2].startswith("pullcheck-"):
                 pulls.run_check(self, key, item)
             elif key[0] == "Job":

@@ -17,6 +17,7 @@ class ConditionType(StrEnum):
     VAULT_READY = "VaultReady"
     DATABASE_READY = "DatabaseReady"
     CERTIFICATES_CURRENT = "CertificatesCurrent"
+    VOLUMES_FIT = "VolumesFit"
     PEERS_ACCEPTED = "PeersAccepted"
     IMAGES_ENCRYPTED = "ImagesEncrypted"
     NETWORK_ISOLATED = "NetworkIsolated"

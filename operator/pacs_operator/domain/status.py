@@ -54,6 +54,14 @@ class CertificateStatus(Model):
     served_not_after: Time | None = None
 
 
+class VolumeStatus(Model):
+    """One volume: what its claim asks for, and what it has."""
+
+    name: str  # of the claim
+    requested_gi: int
+    capacity_gi: int | None = None  # absent while the claim has no volume
+
+
 class Effective(Model):
     """What is in force where the spec leaves it open."""
 
@@ -150,6 +158,7 @@ class ArchiveStatus(Model):
     endpoints: Endpoints | None = None
     zones: Annotated[list[ZoneStatus], Field(max_length=8)] = []
     certificates: Annotated[list[CertificateStatus], Field(max_length=64)] = []
+    volumes: Annotated[list[VolumeStatus], Field(max_length=4)] = []
     effective: Effective | None = None
     encryption: EncryptionStatus | None = None
     conformance: ConformanceStatus | None = None

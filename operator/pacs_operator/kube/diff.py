@@ -6,6 +6,7 @@ else own fields that we do not render (finds additions, which server-side apply 
 """
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -217,3 +218,8 @@ def show(path: Path) -> str:
 def smaller(one: str, other: str) -> bool:
     """Tell whether one quantity (such as ``5Gi``) is less than another."""
     return bool(parse_quantity(one) < parse_quantity(other))  # type: ignore[no-untyped-call]
+
+
+def gibibytes(quantity: str) -> int:
+    """Return a quantity (such as ``5Gi``) in whole GiB, what is begun counted as one."""
+    return math.ceil(parse_quantity(quantity) / 2**30)  # type: ignore[no-untyped-call]

@@ -32,6 +32,7 @@ from pacs_operator.reconcile import (
     retention,
     revocation,
     status,
+    volumes,
     workloads,
     zones,
 )
@@ -224,7 +225,7 @@ def _stages(run: Pass) -> None:
     if run.desired is None:
         return
     run.manifests = workloads.render(run, run.desired)
-    workloads.check_volumes(run)
+    volumes.check(run)
     provision.provision(run)
     provision.provision_peers(run)
     fences.remember(run)

@@ -97,6 +97,7 @@ class Pass:
     release: Release | None = None
     lineage: str | None = None
     namespaces: dict[str, Manifest] = field(default_factory=dict)
+    storage_classes: dict[str, Manifest] = field(default_factory=dict)  # that the spec names
     owned: dict[Key, Manifest] = field(default_factory=dict)
     foreign_policies: list[str] = field(default_factory=list)
     pods: list[Manifest] = field(default_factory=list)

@@ -113,12 +113,14 @@ def check_storage_classes(run: Pass) -> None:
         ("spec.storage", spec.storage.storage_class_name),
         ("spec.database", spec.database.storage_class_name),
     ):
-        if run.ports.kube.get(STORAGE_CLASS, name) is None:
+        found = run.ports.kube.get(STORAGE_CLASS, name)
+        if found is None:
             raise InvalidSpecError(
                 f"{field}.storageClassName: there is no StorageClass {name!r}",
                 action="choose one that kubectl get storageclass lists",
                 reason="UnknownStorageClass",
             )
+        run.storage_classes[name] = found
 
 
 def read_owned(run: Pass) -> None:

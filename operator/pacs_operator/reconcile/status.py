@@ -23,7 +23,7 @@ from pacs_operator.domain.status import (
 from pacs_operator.kube.events import Notice, post
 from pacs_operator.kube.inventory import ARCHIVE, SERVICE, STATEFUL_SET
 from pacs_operator.kube.port import Manifest, metadata
-from pacs_operator.reconcile import evidence, ingest, issuers, legacy
+from pacs_operator.reconcile import evidence, ingest, issuers, legacy, volumes
 from pacs_operator.reconcile.agents import activity, answers, certificates, reported, unconfirmed
 from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
@@ -38,6 +38,7 @@ _ANNOUNCED = (
     ConditionType.STALLED,
     ConditionType.VAULT_READY,
     ConditionType.DATABASE_READY,
+    ConditionType.VOLUMES_FIT,
     ConditionType.CERTIFICATES_CURRENT,
     ConditionType.PEERS_ACCEPTED,
     ConditionType.IMAGES_ENCRYPTED,
@@ -94,6 +95,7 @@ def fill(run: Pass) -> None:
         }
     )
     _database(run)
+    volumes.report(run)
     evidence.certificates(run)
     evidence.encryption(run)
     _peers_condition(run)

@@ -2,17 +2,16 @@
 
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.disruption import Cause, may_disrupt
-from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.names import ANNOTATION_ENCRYPTION, GROUP, ZONE_OF, Component, namespace_of
+from pacs_operator.domain.names import GROUP, Component
 from pacs_operator.domain.rotation import ANNOTATION_RESTARTED_FOR, Rotation
 from pacs_operator.domain.status import MAX_WAITING, MAX_WAITING_TEXT
 from pacs_operator.kube.apply import Written, content_hash, in_apply_order
-from pacs_operator.kube.diff import Difference, Path, show, smaller
+from pacs_operator.kube.diff import Difference, Path, show
 from pacs_operator.kube.events import Notice
-from pacs_operator.kube.inventory import CONFIG_MAP, DEPLOYMENT, PVC, STATEFUL_SET, Kind, kind_of
+from pacs_operator.kube.inventory import CONFIG_MAP, DEPLOYMENT, STATEFUL_SET, Kind, kind_of
 from pacs_operator.kube.port import Manifest, annotations_of, display, key_of, metadata
-from pacs_operator.reconcile import pullcheck
+from pacs_operator.reconcile import pullcheck, volumes
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.render.pods import PEERS_CONFIG_MAP
 
@@ -62,70 +61,6 @@ def render(run: Pass, desired: Desired) -> list[Manifest]:
     inputs = inputs_hash(desired)
     rendered = run.ports.renderer.render_archive(desired)
     return in_apply_order(decorate(manifest, inputs) for manifest in rendered)
-
-
-def check_volumes(run: Pass) -> None:
-    """Refuse volumes that would shrink, change class or be made anew empty, before anything is written.
-
-    Raises
-    ------
-    InvalidSpecError
-        The live claim is larger, of another class, or no longer there.
-    """
-    for manifest in run.manifests:
-        if kind_of(manifest) is not PVC:
-            continue
-        name = f"{metadata(manifest)['namespace']}/{metadata(manifest)['name']}"
-        live = run.owned.get(key_of(manifest))
-        if live is None or metadata(live).get("deletionTimestamp"):
-            _check_never_filled(run, manifest, live)
-            continue
-        wanted, have = manifest["spec"], live["spec"]
-        new, old = wanted["resources"]["requests"]["storage"], have["resources"]["requests"]["storage"]
-        field = "spec.database" if metadata(manifest)["namespace"] == _data_namespace(run) else "spec.storage"
-        if smaller(new, old):
-            raise InvalidSpecError(
-                f"{field}.sizeGi: {new} is less than the {old} that volume claim {name} has",
-                action="a volume cannot shrink: put the size back",
-                reason="StorageShrunk",
-            )
-        if wanted.get("storageClassName") != have.get("storageClassName"):
-            raise InvalidSpecError(
-                f"{field}.storageClassName: {wanted.get('storageClassName')!r} differs from "
-                f"{have.get('storageClassName')!r} of volume claim {name}",
-                action="a volume keeps its class for life: put the name back",
-                reason="StorageClassChanged",
-            )
-        _check_encryption(manifest, live, name)
-
-
-def _check_encryption(claim: Manifest, live: Manifest, name: str) -> None:
-    """Refuse to read a volume otherwise than it was written: images in clear would lie beside encrypted ones."""
-    new, old = (annotations_of(one).get(ANNOTATION_ENCRYPTION, "None") for one in (claim, live))
-    if new != old:
-        raise InvalidSpecError(
-            f"spec.encryption.mode: {new} differs from {old}, in which volume claim {name} was written",
-            action="a volume keeps its mode for life: put the mode back",
-            reason="EncryptionChanged",
-        )
-
-
-def _check_never_filled(run: Pass, claim: Manifest, live: Manifest | None) -> None:
-    """Refuse to put an empty volume where one with data was: its user is there, and is made after it."""
-    namespace, name = metadata(claim)["namespace"], metadata(claim)["name"]
-    user = next((key for key in run.owned if key[0] == STATEFUL_SET.kind and key[1] == namespace), None)
-    if user is None and live is None:
-        return
-    raise InvalidSpecError(
-        f"volume claim {namespace}/{name} {'is gone' if live is None else 'is being deleted'}, and it held data",
-        action="copy the data off while a pod still has the volume; bring the claim back with its volume; "
-        "if the data may be lost, delete the StatefulSet too: an empty volume is then made",
-        reason="VolumeGone",
-    )
-
-
-def _data_namespace(run: Pass) -> str:
-    return namespace_of(run.name, ZONE_OF[Component.POSTGRES])
 
 
 def apply_all(run: Pass) -> None:
@@ -364,7 +299,7 @@ def desired_of(run: Pass, archive: Archive, conformance_run: str | None = None) 
     if run.release is None or run.lineage is None or run.peers is None:
         return None
     return Desired(
-        archive=archive,
+        archive=volumes.within_reach(run, archive),
         lineage_id=run.lineage,
         release=run.release,
         vault=run.vault_settings,
