@@ -1,10 +1,13 @@
 """The sidecar: certificates first, then the neighbour, then everything that changes while it runs."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 from pacs_operator import __version__
 from pacs_operator.agent.clock import rfc3339
 from pacs_operator.agent.context import Context
+from pacs_operator.agent.databasefeed import DatabaseFeed
 from pacs_operator.agent.doors import ControlDoor, control_context, health_router
 from pacs_operator.agent.errors import AgentConfigError, AgentError, NeighbourError
 from pacs_operator.agent.feeds import CertificateFeed, PeersFeed
@@ -49,6 +52,8 @@ class Agent:
         self._certificates = CertificateFeed(context, neighbour, self._observer.forget_served)
         wanted = context.config.storage
         self._storage = None if wanted is None else StorageFeed(context, wanted, self.keeper)
+        access = context.config.database
+        self._database = None if access is None else DatabaseFeed(context, access)
         self._started = False
         self.health_port = 0
         self.control_port = 0
@@ -76,8 +81,10 @@ class Agent:
         health.start()
         control: WebServer | None = None
         try:
-            await self._start_up()
-            control = self._open_control()
+            async with self._beating():
+                await self._obtain()
+                control = self._open_control()  # so that it can be asked what an external index lacks
+                await self._prepare()
             self._started = True
             emit(Event.STARTED, component=self._config.component.value)
             await self._work()
@@ -86,20 +93,29 @@ class Agent:
             for server in filter(None, (control, health)):
                 await asyncio.to_thread(server.stop)
             await self._neighbour.close()
+            if self._database is not None:
+                self._database.close()
             self.keeper.close()
 
-    async def _start_up(self) -> None:
-        """Fill ``/tls``, then prepare the neighbour; the kubelet starts it after ``/startupz`` said yes."""
+    @contextlib.asynccontextmanager
+    async def _beating(self) -> AsyncIterator[None]:
+        """Show that the loop turns while the neighbour is not there to be looked at."""
         heart = asyncio.create_task(self._observer.beat())
         try:
-            await self.keeper.obtain_all()
-            if self._storage is not None:
-                await self._storage.obtain()
-            await self._prepare()
+            yield
         finally:
             heart.cancel()
 
+    async def _obtain(self) -> None:
+        """Fill ``/tls`` and the list of data keys."""
+        await self.keeper.obtain_all()
+        if self._storage is not None:
+            await self._storage.obtain()
+
     async def _prepare(self) -> None:
+        """Make all ready for the neighbour; the kubelet starts it after ``/startupz`` said yes."""
+        if self._database is not None:
+            await self._database.obtain()
         failures = 0
         while True:
             try:
@@ -134,6 +150,8 @@ class Agent:
                 group.create_task(self._peers.run())
             if self._storage is not None:
                 group.create_task(self._storage.run())
+            if self._database is not None:
+                group.create_task(self._database.run())
 
     def _files_changed(self, changes: Changes) -> None:
         self._certificates.add(changes)
@@ -189,6 +207,7 @@ class Agent:
             problems=self._context.problems.standing(),
             peers=await self._activity(),
             ingest=await self._ingest(),
+            database=None if self._database is None else self._database.told,
         )
 
     def _storage_told(self) -> StorageTold | None:

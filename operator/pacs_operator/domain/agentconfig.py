@@ -21,6 +21,9 @@ VAULT_CA_FILE = "/etc/pacs/vault-ca.pem"
 IMAGES_DIR = "/var/lib/orthanc/db"  # the images' volume
 SEALED_DIR = f"{IMAGES_DIR}/sealed"  # encrypted images, in the layout of images/archive/storage
 STORAGE_KEYS_DIR = f"{IMAGES_DIR}/keys"  # their data keys, wrapped by Vault
+DATABASE_CA_FILE = f"{CONFIG_DIR}/database-ca.pem"  # of an external index
+DATABASE_SECRET_DIR = "/etc/pacs-database"  # Secret with its password, mounted in the agent alone
+DATABASE_PASS_FILE = f"{RUN_DIR}/orthanc/pgpass"  # the password as libpq reads it, in memory
 STORAGE_RING_FILE = f"{RUN_DIR}/storage.keys"  # the data keys for the storage plugin, in memory
 TOKEN_FILE = "/var/run/secrets/pacs/token"  # noqa: S105  # a path: projected token with Vault's audience
 
@@ -76,6 +79,14 @@ class StorageKeyring(Model):
     max_age_days: Annotated[int, Field(ge=1, le=3650)]  # after that, new images get a new one
 
 
+class DatabaseAccess(Model):
+    """How Orthanc reaches an index that somebody else runs; no password stands here."""
+
+    uri: Annotated[str, Field(max_length=2048)]
+    password_file: str | None = None  # mounted from the Secret; None: the client certificate says who it is
+    pass_file: str | None = None  # where libpq looks for the password, in memory
+
+
 class AgentConfig(Model):
     """All an agent knows; it has no access to the Kubernetes API."""
 
@@ -90,6 +101,7 @@ class AgentConfig(Model):
     ae_title: str
     orthanc_url: str | None = None  # orthanc: loopback REST
     storage: StorageKeyring | None = None  # orthanc: images are encrypted; None: they are not
+    database: DatabaseAccess | None = None  # orthanc: an external index; None: the operator runs it
     outbound_host: str | None = None  # orthanc: the gate's outbound side, the only place it may send to
     outbound_port: int | None = None
     haproxy_socket: str | None = None  # gate: runtime API socket
@@ -144,6 +156,12 @@ class StorageTold(Told):
     verified: Time | None = None  # when an object was last written, read back, and not found in clear on the volume
 
 
+class DatabaseTold(Told):
+    """An external index that has all it must have."""
+
+    server_version: Annotated[int, Field(ge=1, le=10_000_000)]  # as PostgreSQL numbers itself, 170004 for 17.4
+
+
 class QuarantineStatus(Told):
     """Objects that came under a known SOP Instance UID with other content."""
 
@@ -178,3 +196,4 @@ class AgentStatus(Told):
     problems: Annotated[dict[Subject, Reason], Field(max_length=64)] = {}
     peers: Annotated[list[PeerActivity], Field(max_length=256)] = []
     ingest: IngestStatus | None = None  # Orthanc's agent alone
+    database: DatabaseTold | None = None  # Orthanc's agent alone, with an external index

@@ -7,12 +7,13 @@ from pydantic import Field, model_validator
 
 from pacs_operator.domain import storable
 from pacs_operator.domain.containment import Containment
+from pacs_operator.domain.database import ExternalDatabase
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint
 from pacs_operator.domain.issuers import MAX_ISSUERS, Issuer
 from pacs_operator.domain.legacy import LegacyPorts, StaffedHours
 from pacs_operator.domain.model import Model
-from pacs_operator.domain.names import PROBE_AE_TITLE
+from pacs_operator.domain.names import PROBE_AE_TITLE, Component
 from pacs_operator.domain.peer import Right, TlsTier
 from pacs_operator.domain.storable import check_transfer_syntaxes
 
@@ -98,10 +99,35 @@ class ImageStorage(Storage):
     quarantine: Quarantine = Quarantine()
 
 
-class Database(Storage):
-    """The index; ``Managed`` is a PostgreSQL that the operator runs."""
+class Database(Model):
+    """The index: a PostgreSQL that the operator runs (``Managed``), or one that somebody else does (``External``)."""
 
-    mode: Literal["Managed"]
+    mode: Literal["Managed", "External"]
+    size_gi: Quantity | None = None
+    storage_class_name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    external: ExternalDatabase | None = None
+
+    @property
+    def volume(self) -> Storage | None:
+        """Return the volume of a managed database; None where there is none."""
+        if self.size_gi is None or self.storage_class_name is None:
+            return None
+        return Storage(size_gi=self.size_gi, storage_class_name=self.storage_class_name)
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        own = [name for name in ("size_gi", "storage_class_name") if getattr(self, name) is not None]
+        if self.mode == "Managed" and (len(own) < 2 or self.external is not None):
+            raise InvalidSpecError(
+                "spec.database: mode Managed needs sizeGi and storageClassName, and has no external",
+                action="give the volume's size and class, or use mode External with external",
+            )
+        if self.mode == "External" and (own or self.external is None):
+            raise InvalidSpecError(
+                "spec.database: mode External needs external, and has neither sizeGi nor storageClassName",
+                action="say in external where the database is, or use mode Managed with a volume",
+            )
+        return self
 
 
 class IndexEncryption(Model):
@@ -227,6 +253,12 @@ class ArchiveSpec(Model):
     deletion: Deletion = Deletion()
     deletion_policy: Literal["Retain", "Delete"] = "Retain"
 
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """Return what runs for the archive; PostgreSQL only where the index is not somebody else's."""
+        external = self.database.external is not None
+        return tuple(one for one in Component if not (external and one is Component.POSTGRES))
+
     @model_validator(mode="after")
     def _rules_across_fields(self) -> Self:
         check_ae_title(self.dicom.ae_title, "spec.dicom.aeTitle")
@@ -258,6 +290,11 @@ class ArchiveSpec(Model):
                 f"spec.encryption.index.reason: {'missing' if index.mode == 'None' else 'given'} "
                 f"while mode is {index.mode}",
                 action="say with mode None why the index is not encrypted; leave it out with mode StorageClass",
+            )
+        if index is not None and index.mode == "StorageClass" and self.database.volume is None:
+            raise InvalidSpecError(
+                "spec.encryption.index.mode: StorageClass while spec.database.mode is External, which has no volume here",
+                action="leave spec.encryption.index out, or say None and the reason",
             )
         if self.encryption.data_key_max_age_days and not self.encryption.on:
             raise InvalidSpecError(

@@ -282,3 +282,14 @@ CHECKS: dict[Check, CheckInfo] = {
 }
 
 NETWORK_CHECKS: frozenset[Check] = frozenset(check for check, info in CHECKS.items() if info.group is Group.NETWORK)
+
+
+def checks_of(*, managed_database: bool) -> frozenset[Check]:
+    """Return the checks that an archive can be put to.
+
+    Parameters
+    ----------
+    managed_database
+        Whether it runs its own PostgreSQL; somebody else's is not ours to attack.
+    """
+    return frozenset(Check) if managed_database else frozenset(Check) - {Check.POSTGRES_UNREACHABLE}

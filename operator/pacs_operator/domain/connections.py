@@ -15,17 +15,19 @@ class Outside:
     """An end of a flow that is no component of the archive.
 
     ``peers`` are the accepted peers' CIDRs; ``legacy`` the devices without TLS, each with a port of its own;
+    ``database`` the index of an archive that does not run its own;
     ``destinations`` the addresses and ports at which accepted peers receive;
     ``operator`` the operator's pods; ``dns`` the cluster's resolver;
     ``vault`` the addresses of Vault.
     """
 
-    name: Literal["peers", "legacy", "destinations", "operator", "dns", "vault"]
+    name: Literal["peers", "legacy", "destinations", "database", "operator", "dns", "vault"]
 
 
 PEERS = Outside("peers")
 LEGACY = Outside("legacy")
 DESTINATIONS = Outside("destinations")
+DATABASE = Outside("database")
 OPERATOR = Outside("operator")
 DNS = Outside("dns")
 VAULT = Outside("vault")
@@ -78,6 +80,12 @@ CONNECTIONS: tuple[Connection, ...] = (
     ),
     Connection(Component.ORTHANC, Component.POSTGRES, Port.POSTGRES, "Orthanc keeps its index in PostgreSQL"),
     Connection(
+        Component.ORTHANC,
+        DATABASE,
+        None,
+        "With spec.database.mode External, Orthanc keeps its index in a PostgreSQL outside, over verified TLS",
+    ),
+    Connection(
         Component.CONFORMANCE,
         Component.ORTHANC,
         Port.AGENT_CONTROL,
@@ -112,3 +120,17 @@ CONNECTIONS: tuple[Connection, ...] = (
         for component in Component
     ),
 )
+
+
+def applies(row: Connection, *, external_database: bool) -> bool:
+    """Tell whether an archive has a row: its own PostgreSQL's, or the one to somebody else's.
+
+    Parameters
+    ----------
+    row
+        A row of the table.
+    external_database
+        Whether the index is somebody else's.
+    """
+    absent: End = Component.POSTGRES if external_database else DATABASE
+    return absent not in (row.source, row.target)

@@ -22,6 +22,7 @@ ANNOTATION_REASON = f"{GROUP}/reason"  # why a policy rule exists, for the audit
 ANNOTATION_CONFIG_HASH = f"{GROUP}/config-hash"  # in a pod template: what a restart depends on
 ANNOTATION_LIVE_HASH = f"{GROUP}/live-config-hash"  # on a running pod: makes the kubelet refresh volumes at once
 ANNOTATION_ENCRYPTION = f"{GROUP}/encryption"  # on the images' volume claim: how they lie there
+ANNOTATION_DATABASE = f"{GROUP}/database"  # on the same claim: whose index finds them, where it is not our own
 ANNOTATION_RUN_NOW = f"{GROUP}/run-conformance"  # a token; compared with status.lastHandledConformanceToken
 
 # On the zones' namespaces, so that they outlive the resource; admission and adoption read them.

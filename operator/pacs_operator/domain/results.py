@@ -56,7 +56,17 @@ class RunResult(Model):
     @property
     def passed(self) -> bool:
         """Tell whether every check of the catalog ran and passed; a run that leaves one out proves nothing."""
-        return {check.check for check in self.checks if check.outcome == "Passed"} == set(Check)
+        return self.proves(frozenset(Check))
+
+    def proves(self, expected: frozenset[Check]) -> bool:
+        """Tell whether exactly these checks ran and passed.
+
+        Parameters
+        ----------
+        expected
+            The checks that the archive can be put to: all of the catalog, but for one without a database of its own.
+        """
+        return {check.check for check in self.checks if check.outcome == "Passed"} == expected
 
     def to_message(self) -> str:
         """Return the termination message.

@@ -11,6 +11,7 @@ import structlog
 import typer
 from pydantic import ValidationError
 
+from pacs_operator.domain.checks import Check, checks_of
 from pacs_operator.domain.conformanceconfig import CONFORMANCE_FILE, TERMINATION_LOG, ConformanceConfig
 from pacs_operator.domain.errors import PacsError
 from pacs_operator.domain.results import RunResult
@@ -52,13 +53,15 @@ def conformance(
 ) -> None:
     """Do one conformance run: exit 0 when every check passed, 1 when one failed, 2 when one could not be made."""
     try:
-        result, rows = conform(read_config(config))
+        settings = read_config(config)
+        result, rows = conform(settings)
     except PacsError as error:
         print(f"{error.reason}: {error}", file=sys.stderr)
         raise typer.Exit(EXIT_COULD_NOT_RUN) from None
     console().print(conformance_table(result, rows))
     termination_log.write_text(result.to_message(), encoding="ascii")
-    raise typer.Exit(exit_code(result))
+    expected = checks_of(managed_database=settings.postgres_host is not None)
+    raise typer.Exit(exit_code(result, expected))
 
 
 @app.command()
@@ -125,9 +128,9 @@ def read_config(path: Path) -> ConformanceConfig:
         raise ProbeError(f"{path} is not valid: {fields}", action=action, retry=False) from error
 
 
-def exit_code(result: RunResult) -> int:
-    """Return 0 only for a run in which every check ran and passed."""
-    if result.passed:
+def exit_code(result: RunResult, expected: frozenset[Check] = frozenset(Check)) -> int:
+    """Return 0 only for a run in which every check ran and passed that the archive can be put to."""
+    if result.proves(expected):
         return EXIT_PASSED
     return EXIT_FAILED if any(check.outcome == "Failed" for check in result.checks) else EXIT_COULD_NOT_RUN
 

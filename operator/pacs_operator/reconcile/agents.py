@@ -19,7 +19,7 @@ ASK_AGAIN = timedelta(seconds=30)
 CLOCK_SKEW = timedelta(minutes=5)  # between the nodes' clocks and ours
 MAX_REPORTED = 6
 _ABOUT_CERTIFICATES = ("age/", "certificates", "leaf/", "served/", "trust/")
-SERVING = (Component.GATE, Component.ORTHANC, Component.POSTGRES)
+_SERVING = (Component.GATE, Component.ORTHANC, Component.POSTGRES)
 
 
 def ask(run: Pass) -> None:
@@ -58,7 +58,12 @@ def believable(run: Pass, component: Component, told: AgentStatus) -> AgentStatu
     known = {decision.claim.key for decision in run.decisions} | {peer.id for peer in probe_peers(run.name)}
     leaves = {leaf.name: leaf for leaf in told.leaves if given.get(leaf.name) is leaf.ca}
     seen = {peer.id: _until(peer, _end(run.now)) for peer in told.peers if peer.id in known}
-    update = {"leaves": list(leaves.values()), "peers": list(seen.values()), "storage": _storage(told, run.now)}
+    update = {
+        "leaves": list(leaves.values()),
+        "peers": list(seen.values()),
+        "storage": _storage(told, run.now),
+        "database": told.database if told.component is Component.ORTHANC else None,
+    }
     return told.model_copy(update=update)
 
 
@@ -80,16 +85,32 @@ def _until(seen: PeerActivity, end: str) -> PeerActivity:
     return seen.model_copy(update={name: None for name in happened if (getattr(seen, name) or "") > end})
 
 
+def serving(run: Pass) -> tuple[Component, ...]:
+    """Return the components whose pods have an agent to ask."""
+    there = run.archive.spec.components if run.archive else tuple(Component)
+    return tuple(component for component in _SERVING if component in there)
+
+
 def serving_pods(run: Pass) -> list[Manifest]:
-    """Return the running pods that have an agent to ask."""
+    """Return the pods that have an agent to ask: those that run, and Orthanc's while it waits for its index."""
     return [
         pod
         for pod in run.pods
-        if labels_of(pod).get(names.LABEL_COMPONENT) in SERVING
-        and (pod.get("status") or {}).get("phase") == "Running"
+        if labels_of(pod).get(names.LABEL_COMPONENT) in _SERVING
+        and ((pod.get("status") or {}).get("phase") == "Running" or _waits_for_index(run, pod))
         and (pod.get("status") or {}).get("podIP")
         and not metadata(pod).get("deletionTimestamp")
     ]
+
+
+def _waits_for_index(run: Pass, pod: Manifest) -> bool:
+    """Tell whether a pod's agent looks at an external index before Orthanc starts: it alone knows what is wrong."""
+    if run.archive is None or run.archive.spec.database.external is None:
+        return False
+    agents = (pod.get("status") or {}).get("initContainerStatuses") or []
+    return labels_of(pod)[names.LABEL_COMPONENT] == Component.ORTHANC.value and any(
+        "running" in (one.get("state") or {}) for one in agents
+    )
 
 
 def component_of(pod: Manifest) -> Component:
@@ -121,7 +142,7 @@ def certificates(run: Pass) -> list[CertificateStatus]:
             if other is None or end_of(entry) < end_of(other):
                 found[component, leaf.name] = entry
     answered = {component for component, _ in found}
-    given = {(leaf.component, leaf.name) for component in SERVING for leaf in leaves_of(component, run.name)}
+    given = {(leaf.component, leaf.name) for component in serving(run) for leaf in leaves_of(component, run.name)}
     for known in run.observed.certificates:
         if known.component not in answered and (known.component, known.name) in given:
             found[known.component, known.name] = known

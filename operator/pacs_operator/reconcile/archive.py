@@ -216,6 +216,7 @@ def _stages(run: Pass) -> None:
     conformance.check_schedule(run.archive.spec.conformance)
     observe.check_vault(run)
     observe.read_release(run)
+    observe.check_database(run)
     observe.check_storage_classes(run)
     zones.establish(run)
     retention.check_kept(run)

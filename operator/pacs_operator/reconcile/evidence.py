@@ -17,8 +17,15 @@ from pacs_operator.domain.errors import PacsError
 from pacs_operator.domain.names import Component, data_key, data_mount
 from pacs_operator.domain.status import CertificateStatus, ConformanceStatus, EncryptionStatus
 from pacs_operator.reconcile import ingest
-from pacs_operator.reconcile.agents import answers, crl_ends, end_of, reported
-from pacs_operator.reconcile.conformance import attacked, check_schedule, freshness, parse_time, proves_containment
+from pacs_operator.reconcile.agents import answers, crl_ends, end_of, reported, serving
+from pacs_operator.reconcile.conformance import (
+    attacked,
+    check_schedule,
+    expected,
+    freshness,
+    parse_time,
+    proves_containment,
+)
 from pacs_operator.reconcile.context import Pass
 
 #: A leaf this close to its end should long have been renewed (agents renew at two thirds of its life).
@@ -46,7 +53,7 @@ def _certificates(run: Pass) -> Verdict:
     known = run.status.certificates
     missing = [
         component.value
-        for component in (Component.GATE, Component.ORTHANC, Component.POSTGRES)
+        for component in serving(run)
         if not any(entry.component is component for entry in known)
     ]
     ends = _ends(known)
@@ -108,7 +115,8 @@ def _attacked_this(run: Pass, last: ConformanceStatus) -> bool:
 def isolation(run: Pass) -> None:
     """Set NetworkIsolated: no foreign policy, and the last run's attacks on closed paths were dropped."""
     kind, last = ConditionType.NETWORK_ISOLATED, run.status.conformance
-    checks = {check.check: check for check in (last.checks if last else []) if check.check in set(NETWORK_CHECKS)}
+    wanted = expected(run) & NETWORK_CHECKS
+    checks = {check.check: check for check in (last.checks if last else []) if check.check in wanted}
     if run.foreign_policies:
         shown = ", ".join(run.foreign_policies[:5])
         run.set(kind, "False", "ForeignPolicy", f"Policies that are not ours add to what ours allow: {shown}")
@@ -119,7 +127,7 @@ def isolation(run: Pass) -> None:
         run.set(kind, "Unknown", "NotProbed", "No run has attacked this configuration yet")
     elif _too_old(last, run.archive.spec.conformance, run.now):
         run.set(kind, "Unknown", "Stale", _stale(last))
-    elif checks.keys() != {check.value for check in NETWORK_CHECKS} or any(
+    elif checks.keys() != {check.value for check in wanted} or any(
         check.outcome != "Passed" for check in checks.values()
     ):
         run.set(kind, "Unknown", "NotProbed", f"Run {last.run} could not attack every path")

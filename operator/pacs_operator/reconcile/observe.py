@@ -98,6 +98,26 @@ def check_vault(run: Pass) -> None:
         ) from None
 
 
+def check_database(run: Pass) -> None:
+    """Refuse an external index whose server could never be verified.
+
+    Raises
+    ------
+    InvalidSpecError
+        ``spec.database.external.caPem`` holds no certificate.
+    """
+    external = run.archive.spec.database.external if run.archive else None
+    try:
+        if external is not None:
+            certificates(external.ca_pem)
+    except ValueError:
+        raise InvalidSpecError(
+            "spec.database.external.caPem: holds no readable certificate in PEM",
+            action="put the certificate of the authority that signed the server's certificate there, from "
+            "-----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----",
+        ) from None
+
+
 def check_storage_classes(run: Pass) -> None:
     """Refuse a StorageClass that does not exist: its claim would stay pending for ever.
 
@@ -109,10 +129,10 @@ def check_storage_classes(run: Pass) -> None:
     if run.archive is None:
         return
     spec = run.archive.spec
-    for field, name in (
-        ("spec.storage", spec.storage.storage_class_name),
-        ("spec.database", spec.database.storage_class_name),
-    ):
+    wanted = {"spec.storage": spec.storage.storage_class_name, "spec.database": spec.database.storage_class_name}
+    for field, name in wanted.items():
+        if name is None:
+            continue
         found = run.ports.kube.get(STORAGE_CLASS, name)
         if found is None:
             raise InvalidSpecError(

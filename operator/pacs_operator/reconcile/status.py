@@ -21,9 +21,9 @@ from pacs_operator.domain.status import (
     ZoneStatus,
 )
 from pacs_operator.kube.events import Notice, post
-from pacs_operator.kube.inventory import ARCHIVE, SERVICE, STATEFUL_SET
+from pacs_operator.kube.inventory import ARCHIVE, SERVICE
 from pacs_operator.kube.port import Manifest, metadata
-from pacs_operator.reconcile import evidence, ingest, issuers, legacy, volumes
+from pacs_operator.reconcile import database, evidence, ingest, issuers, legacy, volumes
 from pacs_operator.reconcile.agents import activity, answers, certificates, reported, unconfirmed
 from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
@@ -94,7 +94,7 @@ def fill(run: Pass) -> None:
             "waiting": run.waiting,
         }
     )
-    _database(run)
+    database.report(run)
     volumes.report(run)
     evidence.certificates(run)
     evidence.encryption(run)
@@ -229,15 +229,6 @@ def _presented(key: str, before: PeerSummary | None, seen: PeerActivity | None, 
 
 def _old(stamp: str | None, now: datetime) -> bool:
     return stamp is None or now - parse_time(stamp) >= COARSE
-
-
-def _database(run: Pass) -> None:
-    live = run.owned.get((STATEFUL_SET.kind, namespace_of(run.name, Zone.DATA), Component.POSTGRES.value))
-    ready = int(((live or {}).get("status") or {}).get("readyReplicas") or 0)
-    if ready < 1:
-        run.set(ConditionType.DATABASE_READY, "False", "NotReady", "PostgreSQL has no ready pod")
-    else:
-        run.set(ConditionType.DATABASE_READY, "True", "Answering", "PostgreSQL answers its agent")
 
 
 def _peers_condition(run: Pass) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 from pacs_operator.domain.archive import Archive, Storage
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import InvalidSpecError
-from pacs_operator.domain.names import ANNOTATION_ENCRYPTION, ZONE_OF, Component, namespace_of
+from pacs_operator.domain.names import ANNOTATION_DATABASE, ANNOTATION_ENCRYPTION, ZONE_OF, Component, namespace_of
 from pacs_operator.domain.status import VolumeStatus
 from pacs_operator.kube.diff import gibibytes, smaller
 from pacs_operator.kube.inventory import PVC, STATEFUL_SET, kind_of
@@ -59,10 +59,10 @@ def volumes_of(archive: Archive) -> list[Volume]:
     def volume(field: str, claim: str, component: Component, wanted: Storage) -> Volume:
         return Volume(field, claim, namespace_of(archive.name, ZONE_OF[component]), wanted)
 
-    return [
-        volume("spec.storage", IMAGES_CLAIM, Component.ORTHANC, spec.storage),
-        volume("spec.database", DATABASE_CLAIM, Component.POSTGRES, spec.database),
-    ]
+    images = volume("spec.storage", IMAGES_CLAIM, Component.ORTHANC, spec.storage)
+    if spec.database.volume is None:
+        return [images]
+    return [images, volume("spec.database", DATABASE_CLAIM, Component.POSTGRES, spec.database.volume)]
 
 
 def within_reach(run: Pass, archive: Archive) -> Archive:
@@ -116,6 +116,7 @@ def check(run: Pass) -> None:
     InvalidSpecError
         The live claim is larger, of another class, or no longer there.
     """
+    _check_database(run)
     rendered = {key_of(manifest): manifest for manifest in run.manifests if kind_of(manifest) is PVC}
     for volume in volumes_of(run.archive) if run.archive else []:
         manifest = rendered[volume.key]
@@ -126,6 +127,29 @@ def check(run: Pass) -> None:
         _check_size(volume, manifest, live)
         _check_class(volume, live)
         _check_encryption(volume, manifest, live)
+
+
+def _check_database(run: Pass) -> None:
+    """Refuse another index for images that are there: it would not find them."""
+    if run.archive is None:
+        return
+    wanted, live = run.archive.spec.database.mode, _database_of(run)
+    if live not in (None, wanted):
+        raise InvalidSpecError(
+            f"spec.database.mode: {wanted} differs from {live}, where the index of these images is",
+            action="put the mode back: the index of an archive stays where it is. For the other mode make a second "
+            "archive and store the images there",
+            reason="DatabaseModeChanged",
+        )
+
+
+def _database_of(run: Pass) -> str | None:
+    """Return where the index of this archive's images is, as its claims say; None while there are none."""
+    images = run.owned.get((PVC.kind, namespace_of(run.name, ZONE_OF[Component.ORTHANC]), IMAGES_CLAIM))
+    index = run.owned.get((PVC.kind, namespace_of(run.name, ZONE_OF[Component.POSTGRES]), DATABASE_CLAIM))
+    if images is not None and ANNOTATION_DATABASE in annotations_of(images):
+        return annotations_of(images)[ANNOTATION_DATABASE]
+    return None if images is None and index is None else "Managed"
 
 
 def _check_size(volume: Volume, claim: Manifest, live: Manifest) -> None:

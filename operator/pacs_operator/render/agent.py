@@ -17,7 +17,7 @@ from pacs_operator.domain.names import (
     outbound_dns,
     service_dns,
 )
-from pacs_operator.render import pods, sizes
+from pacs_operator.render import database, pods, sizes
 from pacs_operator.render.manifests import Manifest, config_map, document
 
 CONFIG_FILE = f"{CONFIG_DIR}/agent.json"
@@ -51,6 +51,7 @@ def config(desired: Desired, component: Component) -> AgentConfig:
                 "outbound_host": outbound_dns(archive),
                 "outbound_port": Port.GATE_OUTBOUND,
                 "storage": _storage(desired),
+                "database": database.access(desired),
             }
         case Component.POSTGRES:
             specific = {"postgres_socket_dir": RUN_DIR}

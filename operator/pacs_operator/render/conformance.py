@@ -28,9 +28,13 @@ def config(desired: Desired, run: str) -> ConformanceConfig:
         gate_replicas_host=f"{REPLICAS_SERVICE}.{namespace_of(archive, Zone.EDGE)}.svc",
         gate_replicas=gate.replicas,
         orthanc_host=service_dns(Component.ORTHANC, archive),
-        postgres_host=service_dns(Component.POSTGRES, archive),
+        postgres_host=service_dns(Component.POSTGRES, archive) if _has_postgres(desired) else None,
         contained=desired.archive.spec.containment.isolated or None,
     )
+
+
+def _has_postgres(desired: Desired) -> bool:
+    return Component.POSTGRES in desired.archive.spec.components
 
 
 def _files(desired: Desired, run: str) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """One ServiceAccount for each component: what its pod is towards Vault, and nothing towards the Kubernetes API."""
 
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.names import Component
 from pacs_operator.render.manifests import Manifest, namespaced
 
 
@@ -12,5 +11,5 @@ def render(desired: Desired) -> list[Manifest]:
             **namespaced(desired, "ServiceAccount", component.value, component),
             "automountServiceAccountToken": False,
         }
-        for component in Component
+        for component in desired.archive.spec.components
     ]

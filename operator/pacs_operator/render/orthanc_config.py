@@ -5,12 +5,13 @@ Facts behind the values were measured with Orthanc 1.13.0.
 """
 
 from typing import Any
-from urllib.parse import urlencode
 
 from pacs_operator.domain import names, storable
 from pacs_operator.domain.agentconfig import IMAGES_DIR, TLS_DIR
+from pacs_operator.domain.database import ORTHANC_CONNECTIONS
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.names import Component, Port, service_dns
+from pacs_operator.domain.names import Port
+from pacs_operator.render import database
 
 CONFIG_FILE = "/run/pacs/orthanc/orthanc.json"  # assembled by the agent
 
@@ -211,9 +212,9 @@ def _plugins(desired: Desired) -> dict[str, Any]:
         "PostgreSQL": {
             "EnableIndex": True,
             "EnableStorage": False,
-            "ConnectionUri": _connection_uri(desired),
+            "ConnectionUri": database.connection_uri(desired),
             "Lock": True,  # a second Orthanc on the same data refuses to start
-            "IndexConnectionsCount": 8,
+            "IndexConnectionsCount": ORTHANC_CONNECTIONS,
             "MaximumConnectionRetries": 60,
             "ConnectionRetryInterval": 5,
         },
@@ -223,22 +224,3 @@ def _plugins(desired: Desired) -> dict[str, Any]:
 def _quarantine(desired: Desired) -> dict[str, int]:
     limits = desired.archive.spec.storage.quarantine
     return {"MaxObjects": limits.max_objects, "MaxBytes": limits.max_gi * 2**30}
-
-
-def _connection_uri(desired: Desired) -> str:
-    """Return how Orthanc reaches its index: verified server, own certificate, no password.
-
-    Revocation lists are not consulted here: leaves live a week, and an expired list would stop the archive.
-    """
-    host = service_dns(Component.POSTGRES, desired.archive.name)
-    options = {
-        "sslmode": "verify-full",
-        "sslrootcert": f"{TLS_DIR}/ca-internal.pem",
-        "sslcert": f"{TLS_DIR}/postgres-client.crt",
-        "sslkey": f"{TLS_DIR}/postgres-client.key",
-        "ssl_min_protocol_version": "TLSv1.3",
-        "gssencmode": "disable",
-        "connect_timeout": "10",
-        "application_name": "orthanc",
-    }
-    return f"postgresql://orthanc@{host}:{Port.POSTGRES}/orthanc?{urlencode(options, safe='/')}"

@@ -2,8 +2,8 @@
 
 from pacs_operator.domain.agentconfig import IMAGES_DIR, SEALED_DIR, STORAGE_RING_FILE
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.names import ANNOTATION_ENCRYPTION, Component, Port
-from pacs_operator.render import agent, orthanc_config, pods, services, sizes
+from pacs_operator.domain.names import ANNOTATION_DATABASE, ANNOTATION_ENCRYPTION, Component, Port
+from pacs_operator.render import agent, database, orthanc_config, pods, services, sizes
 from pacs_operator.render.manifests import Manifest, config_map, document, namespaced, selector, volume_size
 
 NAME = Component.ORTHANC.value
@@ -26,6 +26,7 @@ def files(desired: Desired) -> dict[str, str]:
     return {
         **agent.files(desired, Component.ORTHANC),
         "orthanc.json": document(orthanc_config.render(desired)),
+        **database.files(desired),
     }
 
 
@@ -38,9 +39,12 @@ def storage(desired: Desired) -> list[Manifest]:
     """Return the claim of the volume that holds the images; ours, so that no workload's end takes it along."""
     wanted, encryption = desired.archive.spec.storage, desired.archive.spec.encryption
     images = claim(desired, IMAGES_CLAIM, Component.ORTHANC, wanted.size_gi, wanted.storage_class_name)
-    if encryption.on:
-        # Outlives the resource: who takes the volume over later reads it as it was written, or not at all.
-        images["metadata"]["annotations"] = {ANNOTATION_ENCRYPTION: encryption.mode}
+    # They outlive the resource: who takes the volume over later reads it as it was written, or not at all.
+    marks = {ANNOTATION_ENCRYPTION: encryption.mode} if encryption.on else {}
+    if desired.archive.spec.database.external:
+        marks[ANNOTATION_DATABASE] = desired.archive.spec.database.mode
+    if marks:
+        images["metadata"]["annotations"] = marks
     return [images]
 
 
@@ -69,17 +73,32 @@ def workload(desired: Desired) -> Manifest:
         component=Component.ORTHANC,
         config=files(desired),
         config_map=NAME,
-        init_containers=[agent.sidecar(desired, Component.ORTHANC, _key_mounts(desired))],
+        init_containers=[agent.sidecar(desired, Component.ORTHANC, _agent_mounts(desired))],
         containers=[_orthanc(desired)],
-        volumes=[pods.run_volume(), pods.peers_volume(), pods.claim(IMAGES_CLAIM), pods.in_memory("tmp", "64Mi")],
+        volumes=[
+            pods.run_volume(),
+            pods.peers_volume(),
+            pods.claim(IMAGES_CLAIM),
+            pods.in_memory("tmp", "64Mi"),
+            *database.volumes(desired),
+        ],
         grace_seconds=_GRACE_SECONDS,
     )
     return stateful_set(desired, Component.ORTHANC, pods.template(desired, pod))
 
 
-def _key_mounts(desired: Desired) -> list[Manifest]:
-    """Return what the agent mounts to keep wrapped data keys beside the images that need them."""
-    return [pods.mount(IMAGES_CLAIM, IMAGES_DIR, writable=True)] if desired.archive.spec.encryption.on else []
+def _agent_mounts(desired: Desired) -> list[Manifest]:
+    """Return what the agent mounts beside what every agent has.
+
+    The images' volume: to keep wrapped data keys beside the images that need them, and to see whether there are any
+    that an empty external index would hide.
+    """
+    spec = desired.archive.spec
+    if spec.encryption.on:
+        images = [pods.mount(IMAGES_CLAIM, IMAGES_DIR, writable=True)]
+    else:
+        images = [pods.mount(IMAGES_CLAIM, IMAGES_DIR)] if spec.database.external else []
+    return [*images, *database.mounts(desired)]
 
 
 def stateful_set(desired: Desired, component: Component, template: Manifest) -> Manifest:
@@ -121,6 +140,7 @@ def _orthanc(desired: Desired) -> Manifest:
             pods.MOUNT_RUN,
             pods.MOUNT_TMP,
             pods.mount(IMAGES_CLAIM, IMAGES_DIR, writable=True),
+            *([pods.MOUNT_CONFIG] if desired.archive.spec.database.external else []),  # authority of the index
         ],
         args=[orthanc_config.CONFIG_FILE],
         env=[{"name": name, "value": value} for name, value in environment.items()],

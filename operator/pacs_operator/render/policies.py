@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from pacs_operator.domain.connections import (
     CONNECTIONS,
+    DATABASE,
     DESTINATIONS,
     DNS,
     LEGACY,
@@ -14,6 +15,7 @@ from pacs_operator.domain.connections import (
     Connection,
     End,
     Outside,
+    applies,
 )
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import ANNOTATION_REASON, ZONE_OF, Component, Zone, namespace_of
@@ -27,7 +29,7 @@ _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 def render(desired: Desired) -> list[Manifest]:
     """Return every network policy of the archive."""
     manifests = [_default_deny(desired, zone) for zone in Zone]
-    for component in Component:
+    for component in desired.archive.spec.components:
         manifests.append(_policy(desired, component, "Ingress"))
         manifests.append(_policy(desired, component, "Egress"))
     return manifests
@@ -66,8 +68,9 @@ def _policy(desired: Desired, component: Component, direction: str) -> Manifest:
     inward = direction == "Ingress"
     rules: list[Manifest] = []
     reasons: list[str] = []
+    external = desired.archive.spec.database.external is not None
     for row in CONNECTIONS:
-        if (row.target if inward else row.source) != component:
+        if not applies(row, external_database=external) or (row.target if inward else row.source) != component:
             continue
         reasons.append(_explained(row))
         if row.source == LEGACY:
@@ -110,8 +113,13 @@ def _ends(desired: Desired, row: Connection, end: End) -> Iterator[tuple[list[Ma
 
 
 def _ports(desired: Desired, row: Connection) -> list[Manifest]:
-    port = desired.vault.port if row.port is None else row.port
+    port = _declared_port(desired, row.target) if row.port is None else row.port
     return [{"protocol": protocol, "port": port} for protocol in row.protocols]
+
+
+def _declared_port(desired: Desired, target: End) -> int:
+    external = desired.archive.spec.database.external
+    return external.port if target == DATABASE and external else desired.vault.port
 
 
 def _peers(desired: Desired, end: End) -> list[Manifest]:
@@ -125,6 +133,9 @@ def _peers(desired: Desired, end: End) -> list[Manifest]:
         return [_pods(cluster.dns_namespace, cluster.dns_pod_labels)]
     if end == VAULT:
         return _blocks(desired.vault.cidrs)
+    if end == DATABASE:
+        external = desired.archive.spec.database.external
+        return _blocks(external.cidrs) if external else []
     if end == PEERS:
         served = (peer for peer in desired.peers.peers if not peer.contained and not peer.legacy)
         return _blocks(cidr for peer in served for cidr in peer.source_cidrs)

@@ -29,7 +29,7 @@ def files(desired: Desired) -> dict[str, str]:
 
 def _settings(desired: Desired) -> str:
     memory = sizes.main(desired, Component.POSTGRES).memory_mi
-    volume = desired.archive.spec.database.size_gi * _MEBI_PER_GIBI
+    volume = (desired.archive.spec.database.size_gi or 1) * _MEBI_PER_GIBI
     groups: dict[str, dict[str, str | int]] = {
         "Where things are": {
             "data_directory": f"{DATA_DIR}/pgdata",

@@ -25,7 +25,9 @@ def configuration(desired: Desired) -> list[Manifest]:
 
 def storage(desired: Desired) -> list[Manifest]:
     """Return the claim of the volume that holds the database."""
-    wanted = desired.archive.spec.database
+    wanted = desired.archive.spec.database.volume
+    if wanted is None:
+        return []
     return [claim(desired, DATABASE_CLAIM, Component.POSTGRES, wanted.size_gi, wanted.storage_class_name)]
 
 

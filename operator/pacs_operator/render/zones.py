@@ -47,12 +47,17 @@ def _quota(desired: Desired, zone: Zone) -> Manifest:
     at_edge = zone is Zone.EDGE
     replicas = desired.archive.spec.gate.replicas if at_edge else 1
     hard = {
-        "pods": str(replicas + _SPARE_PODS),
-        "persistentvolumeclaims": "1" if zone in (Zone.ARCHIVE, Zone.DATA) else "0",
+        "pods": "0" if zone is Zone.DATA and zone not in _holding(desired) else str(replicas + _SPARE_PODS),
+        "persistentvolumeclaims": "1" if zone in _holding(desired) else "0",
         "services.nodeports": str(1 + _legacy_ports(desired)) if at_edge else "0",
         "services.loadbalancers": "1" if at_edge and service.type == "LoadBalancer" else "0",
     }
     return {**namespaced(desired, "ResourceQuota", "zone", zone), "spec": {"hard": hard}}
+
+
+def _holding(desired: Desired) -> tuple[Zone, ...]:
+    """Return the zones with a volume; with an external index the zone of the index holds nothing at all."""
+    return (Zone.ARCHIVE,) if desired.archive.spec.database.external else (Zone.ARCHIVE, Zone.DATA)
 
 
 def _legacy_ports(desired: Desired) -> int:
