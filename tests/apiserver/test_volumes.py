@@ -33,7 +33,8 @@ def claim(core: client.CoreV1Api, name: str, storage_class: str, *, bound: bool 
         "resources": {"requests": {"storage": "20Gi"}},
         "storageClassName": storage_class,
     }
-    core.create_namespaced_persistent_volume_claim(SPACE, {"metadata": {"name": name}, "spec": spec})
+    body: Any = {"metadata": {"name": name}, "spec": spec}
+    core.create_namespaced_persistent_volume_claim(SPACE, body)
     if bound:
         core.patch_namespaced_persistent_volume_claim(name, SPACE, {"spec": {"volumeName": f"pv-{name}"}})
         status = {"status": {"phase": "Bound", "capacity": {"storage": has}, "accessModes": ["ReadWriteOnce"]}}

@@ -46,6 +46,51 @@ def test_a_namespace_made_for_us_beforehand_is_taken(consent: str, accepted: boo
     assert (world.condition("Ready")["status"] == "True") is accepted
 
 
+@pytest.mark.parametrize(("enforced", "accepted"), [("restricted", True), ("privileged", False), ("baseline", False)])
+def test_a_namespace_that_was_made_for_weaker_pods_is_not_taken(enforced: str, accepted: bool):
+    world = World()
+    made = namespace("radiology-data")
+    made["metadata"]["labels"]["pacs-operator.io/consent"] = "radiology"
+    made["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = enforced
+    world.api.put(made)
+    world.api.put(archive_manifest())
+    if accepted:
+        world.settle()
+        assert world.condition("Ready")["status"] == "True"
+        return
+    condition = stalled(world)
+    assert condition["reason"] == "PodSecurityDiffers"
+    assert f"radiology-data is labelled pod-security.kubernetes.io/enforce={enforced}" in condition["message"]
+    assert world.drawn == []
+
+
+@pytest.mark.parametrize("inhabited", [True, False])
+def test_a_namespace_in_which_somebody_runs_is_not_taken(inhabited: bool):
+    """That pod could ask Vault for what a zone's pods may have."""
+    world = World()
+    made = namespace("radiology-archive")
+    made["metadata"]["labels"]["pacs-operator.io/consent"] = "radiology"
+    world.api.put(made)
+    space = "radiology-archive" if inhabited else "elsewhere"
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "miner", "namespace": space, "labels": {}},
+        "spec": {},
+    }
+    world.api.put({**pod, "status": {"phase": "Running"}})
+    world.api.put(archive_manifest())
+    if not inhabited:
+        world.settle()
+        assert world.condition("Ready")["status"] == "True"
+        return
+    condition = stalled(world)
+    assert condition["reason"] == "NamespaceInUse"
+    assert "radiology-archive holds 1 pods" in condition["message"]
+    assert "miner" in condition["message"]
+    assert not [entry for entry in world.log.entries if "Namespace" in entry]
+
+
 def test_deleted_and_applied_again_as_new_is_refused_with_the_lineage_to_adopt():
     world = World()
     world.api.put(archive_manifest())

@@ -9,8 +9,15 @@ from typing import Any, ClassVar
 from pacs_operator import render
 from pacs_operator.control import AgentUnreachableError
 from pacs_operator.domain import names
-from pacs_operator.domain.agentconfig import AgentStatus, IngestStatus, LeafStatus, PeerActivity, StorageTold
-from pacs_operator.domain.checks import Check
+from pacs_operator.domain.agentconfig import (
+    AgentStatus,
+    DatabaseTold,
+    IngestStatus,
+    LeafStatus,
+    PeerActivity,
+    StorageTold,
+)
+from pacs_operator.domain.checks import Check, checks_of
 from pacs_operator.domain.errors import PacsError, VaultError
 from pacs_operator.domain.facts import ClusterSettings, Desired, VaultSettings
 from pacs_operator.domain.gatepeers import LivePeers
@@ -177,6 +184,7 @@ class SimulatedAgents:
         self.not_after = START + timedelta(days=7)
         self.activity: list[PeerActivity] = []
         self.storage: StorageTold | None = None  # what Orthanc's agent tells of the images at rest
+        self.database: DatabaseTold | None = None  # what Orthanc's agent found of an external index
         self.problems: dict[str, str] = {}  # what Orthanc's agent says is wrong
         self.ingest: IngestStatus | None = IngestStatus.model_validate({"quarantine": {"held": 0, "bytes": 0}})
 
@@ -208,6 +216,7 @@ class SimulatedAgents:
             storage=self.storage if component is Component.ORTHANC else None,
             problems=self.problems if component is Component.ORTHANC else {},
             ingest=self.ingest if component is Component.ORTHANC else None,
+            database=self.database if component is Component.ORTHANC else None,
         )
 
 
@@ -357,6 +366,7 @@ class World:
                 code=self.code_of_checks.get(check, "rj-1-1-3"),
             )
             for check in Check
+            if check in checks_of(managed_database=self.archive["spec"]["database"]["mode"] == "Managed")
         ]
         result = RunResult(run=run, replicas=2, checks=checks)
         self.jobs_run.append(run)

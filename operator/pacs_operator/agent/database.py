@@ -8,7 +8,6 @@ import socket
 import ssl
 import struct
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 
 import psycopg
@@ -142,8 +141,8 @@ class Index:
         version = connection.info.server_version
         if version < MINIMUM_VERSION * _VERSION_UNIT:
             raise DatabaseError(database.TOO_OLD)
-        for statement, short in _DEMANDS:
-            if not _true(connection, statement):
+        for statement, parameters, short in _DEMANDS:
+            if not _true(connection, statement, parameters):
                 raise DatabaseError(short)
         self._claim(connection)
         return version
@@ -164,31 +163,36 @@ class Index:
                 raise DatabaseError(database.FOREIGN_LINEAGE)
 
 
-_DEMANDS: tuple[tuple[str, Shortcoming], ...] = (
-    ("select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off'", database.READ_ONLY),
-    ("select current_setting('server_encoding') = 'UTF8'", database.WRONG_ENCODING),
+# Statement, its parameters, and what is short when it is not true.
+_DEMANDS: tuple[tuple[str, tuple[object, ...], Shortcoming], ...] = (
+    ("select not pg_is_in_recovery() and current_setting('transaction_read_only') = 'off'", (), database.READ_ONLY),
+    ("select current_setting('server_encoding') = 'UTF8'", (), database.WRONG_ENCODING),
     (
-        "select datlocprovider <> 'i' and coalesce(to_jsonb(d) ->> 'datlocale', datcollate)"
-        f" in ({', '.join(repr(name) for name in COLLATIONS)}) from pg_database d where datname = current_database()",
+        "select datlocprovider <> 'i' and coalesce(to_jsonb(d) ->> 'datlocale', datcollate) = any(%s)"
+        " from pg_database d where datname = current_database()",
+        (list(COLLATIONS),),
         database.WRONG_COLLATION,
     ),
     (
         "select current_schema() is not null and has_schema_privilege(current_schema(), 'create')"
         " and has_database_privilege(current_database(), 'temporary')",
+        (),
         database.PRIVILEGE_MISSING,
     ),
     (
         "select exists (select from pg_extension where extname = 'pg_trgm')"
         " or (has_database_privilege(current_database(), 'create')"
         " and exists (select from pg_available_extensions where name = 'pg_trgm'))",
+        (),
         database.EXTENSION_MISSING,
     ),
     (
-        f"select {CONNECTIONS_NEEDED} <= least("
+        "select %s <= least("
         "current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
         " - coalesce(current_setting('reserved_connections', true)::int, 0),"
         " nullif((select rolconnlimit from pg_roles where rolname = current_user), -1),"
         " nullif((select datconnlimit from pg_database where datname = current_database()), -1))",
+        (CONNECTIONS_NEEDED,),
         database.TOO_FEW_CONNECTIONS,
     ),
 )
@@ -214,8 +218,10 @@ _MAKE_MARK = """
 """
 
 
-def _true(connection: psycopg.Connection[tuple[object, ...]], statement: str) -> bool:
-    row = connection.execute(statement.encode()).fetchone()
+def _true(
+    connection: psycopg.Connection[tuple[object, ...]], statement: str, parameters: tuple[object, ...] | None = None
+) -> bool:
+    row = connection.execute(statement.encode(), parameters or None).fetchone()
     return bool(row and row[0])
 
 

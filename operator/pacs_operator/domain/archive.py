@@ -293,7 +293,7 @@ class ArchiveSpec(Model):
             )
         if index is not None and index.mode == "StorageClass" and self.database.volume is None:
             raise InvalidSpecError(
-                "spec.encryption.index.mode: StorageClass while spec.database.mode is External, which has no volume here",
+                "spec.encryption.index.mode: StorageClass while spec.database.mode is External, without a volume here",
                 action="leave spec.encryption.index out, or say None and the reason",
             )
         if self.encryption.data_key_max_age_days and not self.encryption.on:

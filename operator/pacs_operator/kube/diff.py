@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
@@ -222,4 +223,5 @@ def smaller(one: str, other: str) -> bool:
 
 def gibibytes(quantity: str) -> int:
     """Return a quantity (such as ``5Gi``) in whole GiB, what is begun counted as one."""
-    return math.ceil(parse_quantity(quantity) / 2**30)  # type: ignore[no-untyped-call]
+    size: Decimal = parse_quantity(quantity)  # type: ignore[no-untyped-call]
+    return math.ceil(size / 2**30)

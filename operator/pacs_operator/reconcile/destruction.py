@@ -213,6 +213,10 @@ def _finish(run: Pass, written: Manifest) -> None:
             f"PersistentVolumes {', '.join(kept)} stay by their reclaim policy; the storage's administrator wipes them"
         )
         run.notices.append(Notice("Warning", "VolumesLeft", text))
+    external = run.archive.spec.database.external if run.archive else None
+    if external is not None:
+        text = f"The index stays: database {external.name} at {external.host}; its administrator drops it"
+        run.notices.append(Notice("Warning", "IndexLeft", text))
     run.notices.append(
         Notice("Normal", "DataDestroyed", f"Volumes and zones are removed; the record stands in {where}")
     )

@@ -52,9 +52,7 @@ def certificates(run: Pass) -> None:
 def _certificates(run: Pass) -> Verdict:
     known = run.status.certificates
     missing = [
-        component.value
-        for component in serving(run)
-        if not any(entry.component is component for entry in known)
+        component.value for component in serving(run) if not any(entry.component is component for entry in known)
     ]
     ends = _ends(known)
     expired = sorted(name for name, end in ends.items() if end <= run.now)

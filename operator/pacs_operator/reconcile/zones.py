@@ -3,13 +3,14 @@
 from pacs_operator.domain import names
 from pacs_operator.domain.errors import InvalidSpecError, PacsError
 from pacs_operator.domain.names import Zone, namespace_of
-from pacs_operator.kube.inventory import ARCHIVE, NAMESPACE
+from pacs_operator.kube.inventory import ARCHIVE, NAMESPACE, POD
 from pacs_operator.kube.port import Manifest, annotations_of, labels_of, metadata
 from pacs_operator.reconcile.context import Pass
 
 ANNOTATION_LINEAGE = names.LABEL_LINEAGE  # on the PacsArchive: written ahead of everything that carries it
 #: Whose it is: `kubectl get -o yaml | kubectl apply` under another name copies annotations, but never a uid.
 ANNOTATION_LINEAGE_UID = f"{names.GROUP}/lineage-uid"
+_POD_SECURITY = "pod-security.kubernetes.io/enforce"
 #: Without these two there is nothing to adopt: they hold images and index.
 _HOLD_DATA = (Zone.ARCHIVE, Zone.DATA)
 
@@ -129,12 +130,34 @@ def _check(run: Pass, namespace: Manifest, lineage: str | None) -> None:
                 "when it was made for this archive",
                 reason="ForeignNamespace",
             )
+        _check_handed_over(run, namespace)
     elif carried != lineage:
         raise InvalidSpecError(
             f"namespace {name} holds data of lineage {carried}, not of this archive",
             action="to take these data over, apply the archive with spec.bootstrap "
             f"{{mode: Adopt, lineageID: {carried}}}; otherwise choose another name",
             reason="LineageMismatch",
+        )
+
+
+def _check_handed_over(run: Pass, namespace: Manifest) -> None:
+    """Look into a namespace that was made for this archive, before its labels say that it is a zone.
+
+    A pod that is in a zone can act as that zone: admission keeps others from making one there, but only afterwards.
+    """
+    name, enforced = metadata(namespace)["name"], labels_of(namespace).get(_POD_SECURITY)
+    if enforced not in (None, "restricted"):
+        raise InvalidSpecError(
+            f"namespace {name} is labelled {_POD_SECURITY}={enforced}, and a zone is restricted",
+            action=f"take that label away, or set it to restricted: kubectl label namespace {name} {_POD_SECURITY}-",
+            reason="PodSecurityDiffers",
+        )
+    pods = [metadata(pod)["name"] for pod in run.ports.kube.list(POD, name)]
+    if pods:
+        raise InvalidSpecError(
+            f"namespace {name} holds {len(pods)} pods that are not this archive's, {pods[0]} among them",
+            action="hand over an empty namespace: remove what runs there, and what makes it",
+            reason="NamespaceInUse",
         )
 
 

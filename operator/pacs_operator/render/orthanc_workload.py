@@ -40,7 +40,7 @@ def storage(desired: Desired) -> list[Manifest]:
     wanted, encryption = desired.archive.spec.storage, desired.archive.spec.encryption
     images = claim(desired, IMAGES_CLAIM, Component.ORTHANC, wanted.size_gi, wanted.storage_class_name)
     # They outlive the resource: who takes the volume over later reads it as it was written, or not at all.
-    marks = {ANNOTATION_ENCRYPTION: encryption.mode} if encryption.on else {}
+    marks: dict[str, str] = {ANNOTATION_ENCRYPTION: encryption.mode} if encryption.on else {}
     if desired.archive.spec.database.external:
         marks[ANNOTATION_DATABASE] = desired.archive.spec.database.mode
     if marks:
