@@ -28,7 +28,7 @@ from pacs_operator.kube.port import Manifest
 from pacs_operator.reconcile.archive import ArchiveReconciler
 from pacs_operator.reconcile.context import Outcome, Ports, Renderer, Settings
 from pacs_operator.vault.port import Changes, ClientCredentials
-from tests.engine import claims, pulls
+from tests.engine import claims, plain, pulls
 from tests.engine.simapi import Key, SimulatedApi, WriteLog, address
 
 ARCHIVE = "radiology"
@@ -239,8 +239,8 @@ class World:
         self.missing_images: set[str] = set()  # what no registry has
         self.drawn: list[str] = []
         for name, labels in (("imaging", PEER_LABEL), ("elsewhere", {})):
-            self.api.put(_object("v1", "Namespace", name, labels=labels))
-        self.api.put(_object("storage.k8s.io/v1", "StorageClass", "hostpath"))
+            self.api.put(plain.made("v1", "Namespace", name, labels=labels))
+        self.api.put(plain.made("storage.k8s.io/v1", "StorageClass", "hostpath"))
         self.api.put(catalog_manifest())
 
     def operator(self) -> ArchiveReconciler:
@@ -312,7 +312,7 @@ class World:
         for key, item in self.api.objects.items():
             if key[0] in ("Event", "Pod"):
                 continue
-            state[key] = _without_times(item)
+            state[key] = plain.without_times(item)
         return state
 
     # --- the cluster's own controllers ------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ class World:
         labels = {**template["metadata"]["labels"], "owner": f"{owner[0]}.{owner[2]}"}
         if owner[0] == "Job":
             labels["batch.kubernetes.io/job-name"] = owner[2]
-        pod = _object("v1", "Pod", name, namespace=owner[1], labels=labels)
+        pod = plain.made("v1", "Pod", name, namespace=owner[1], labels=labels)
         self.api.put({**pod, "spec": {}}, manager="kubelet")
         self.api.set_status(key, {**status, "podIP": address(self.api.objects[key]["metadata"]["uid"])})
 
@@ -391,23 +391,3 @@ class World:
         yield from (
             f"{item['type']}={item['status']}/{item['reason']}" for item in self.archive["status"]["conditions"]
         )
-
-
-def _object(
-    api_version: str, kind: str, name: str, *, namespace: str | None = None, labels: dict[str, str] | None = None
-) -> Manifest:
-    data: dict[str, Any] = {"name": name, "labels": labels or {}}
-    if namespace:
-        data["namespace"] = namespace
-    return {"apiVersion": api_version, "kind": kind, "metadata": data}
-
-
-_TIMES = {"lastTransitionTime", "time", "creationTimestamp", "resourceVersion", "uid", "managedFields", "generation"}
-
-
-def _without_times(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_times(item) for key, item in value.items() if key not in _TIMES}
-    if isinstance(value, list):
-        return [_without_times(item) for item in value]
-    return value
