@@ -276,7 +276,8 @@ def _status(component: Component, archive: str, peers: LivePeers) -> bytes:
     status = AgentStatus(component=component, version="0", ready=True, peers_revision=revision, leaves=leaves)
     if component is Component.ORTHANC:
         tested = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        status.storage = StorageTold(active_key=1, keys=1, self_test="Passed", verified=tested)
+        told = StorageTold(active_key=1, keys=1, self_test="Passed", verified=tested)
+        status = status.model_copy(update={"storage": told})
     return status.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
