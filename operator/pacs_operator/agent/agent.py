@@ -17,6 +17,7 @@ from pacs_operator.agent.neighbour import Changes, IngestSource, Neighbour, Prob
 from pacs_operator.agent.observer import QUESTION_SECONDS, Observer
 from pacs_operator.agent.peersfile import NOBODY
 from pacs_operator.agent.schedule import backoff_seconds
+from pacs_operator.agent.scrub import ScrubFeed
 from pacs_operator.agent.storagefeed import StorageFeed
 from pacs_operator.agent.webserver import WebServer
 from pacs_operator.agent.x509tools import describe
@@ -54,6 +55,7 @@ class Agent:
         self._storage = None if wanted is None else StorageFeed(context, wanted, self.keeper)
         access = context.config.database
         self._database = None if access is None else DatabaseFeed(context, access)
+        self._scrub = None if context.config.orthanc_url is None else ScrubFeed(context)
         self._started = False
         self.health_port = 0
         self.control_port = 0
@@ -95,6 +97,8 @@ class Agent:
             await self._neighbour.close()
             if self._database is not None:
                 self._database.close()
+            if self._scrub is not None:
+                self._scrub.close()
             self.keeper.close()
 
     @contextlib.asynccontextmanager
@@ -152,6 +156,8 @@ class Agent:
                 group.create_task(self._storage.run())
             if self._database is not None:
                 group.create_task(self._database.run())
+            if self._scrub is not None:
+                group.create_task(self._scrub.run())
 
     def _files_changed(self, changes: Changes) -> None:
         self._certificates.add(changes)
@@ -208,6 +214,7 @@ class Agent:
             peers=await self._activity(),
             ingest=await self._ingest(),
             database=None if self._database is None else self._database.told,
+            scrub=None if self._scrub is None else self._scrub.told,
         )
 
     def _storage_told(self) -> StorageTold | None:

@@ -29,6 +29,9 @@ class Event(StrEnum):
     READINESS_CHANGED = "ReadinessChanged"
     REQUEST_REFUSED = "RequestRefused"
     PROBE_OBJECTS_REMOVED = "ProbeObjectsRemoved"
+    SCRUB_BEGAN = "ScrubBegan"
+    SCRUB_FOUND = "ScrubFound"
+    SCRUB_ENDED = "ScrubEnded"
     FAILED = "Failed"
 
 

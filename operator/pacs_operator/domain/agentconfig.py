@@ -181,6 +181,48 @@ class IngestStatus(Told):
     refused: Annotated[dict[Reason, Count], Field(max_length=32)] = {}
 
 
+ScrubKind = Literal["Changed", "Unreadable", "FileMissing", "RowMissing"]
+MAX_FOUND = 16  # objects that are named; all are counted
+
+
+class ScrubFound(Told):
+    """One object that is not as it should be; its name is drawn by chance and tells nothing of a patient."""
+
+    kind: ScrubKind
+    object: Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+
+
+class ScrubCounts(Told):
+    """What one pass over the stored images read and found; an object is a file of Orthanc's storage."""
+
+    objects: Count = 0  # read whole
+    bytes: Count = 0  # from the disk
+    changed: Count = 0  # other bytes than were stored
+    unreadable: Count = 0  # the disk gave no bytes, or their data key is not there
+    file_missing: Count = 0  # the index has it, the volume does not
+    row_missing: Count = 0  # the volume has it, the index does not
+    found: Annotated[list[ScrubFound], Field(max_length=MAX_FOUND)] = []
+
+    @property
+    def damaged(self) -> int:
+        """Return how many images cannot be had as they were stored."""
+        return self.changed + self.unreadable + self.file_missing
+
+
+class ScrubPass(ScrubCounts):
+    """One pass; without an end it is under way."""
+
+    began: Time
+    ended: Time | None = None
+
+
+class ScrubTold(Told):
+    """How the scrub of the stored images stands: the last whole pass, and the one under way."""
+
+    last: ScrubPass | None = None
+    running: ScrubPass | None = None
+
+
 class AgentStatus(Told):
     """Answer of ``GET /status`` on the control port."""
 
@@ -197,3 +239,4 @@ class AgentStatus(Told):
     peers: Annotated[list[PeerActivity], Field(max_length=256)] = []
     ingest: IngestStatus | None = None  # Orthanc's agent alone
     database: DatabaseTold | None = None  # Orthanc's agent alone, with an external index
+    scrub: ScrubTold | None = None  # Orthanc's agent, while a scrub is asked for

@@ -15,6 +15,7 @@ from pacs_operator.domain.legacy import LegacyPorts, StaffedHours
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import PROBE_AE_TITLE, Component
 from pacs_operator.domain.peer import Right, TlsTier
+from pacs_operator.domain.scrub import Scrub
 from pacs_operator.domain.storable import check_transfer_syntaxes
 
 #: A new data key for new images each quarter, where the spec leaves it open.
@@ -97,6 +98,7 @@ class ImageStorage(Storage):
     """The volume that holds the images, and beside them what may not be served."""
 
     quarantine: Quarantine = Quarantine()
+    scrub: Scrub | None = None
 
 
 class Database(Model):

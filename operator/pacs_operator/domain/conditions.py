@@ -20,6 +20,7 @@ class ConditionType(StrEnum):
     VOLUMES_FIT = "VolumesFit"
     PEERS_ACCEPTED = "PeersAccepted"
     IMAGES_ENCRYPTED = "ImagesEncrypted"
+    IMAGES_INTACT = "ImagesIntact"
     NETWORK_ISOLATED = "NetworkIsolated"
     CONFORMANCE_PASSED = "ConformancePassed"
     LEGACY_PEERS = "LegacyPeers"  # only once an archive took a device without TLS

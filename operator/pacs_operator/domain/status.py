@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pacs_operator.domain.agentconfig import LeafName, Serial, Time
+from pacs_operator.domain.agentconfig import MAX_FOUND, LeafName, ScrubFound, Serial, Time
 from pacs_operator.domain.conditions import Condition
 from pacs_operator.domain.legacy import MAX_PORTS, parse
 from pacs_operator.domain.model import Model
@@ -82,6 +82,24 @@ class EncryptionStatus(Model):
     active_data_key: int
     data_keys: int
     verified: Time | None = None  # an object was written, read back, and was not in clear on the volume
+
+
+class ScrubStatus(Model):
+    """What the scrub found: the last whole pass, and with it what the one under way has found already."""
+
+    schedule: str
+    time_zone: str
+    max_mi_per_second: int
+    running: Time | None = None  # since when
+    began: Time | None = None  # the last whole pass, as the next three
+    ended: Time | None = None
+    objects: int = 0
+    bytes: int = 0
+    changed: int = 0
+    unreadable: int = 0
+    file_missing: int = 0
+    row_missing: int = 0
+    found: Annotated[list[ScrubFound], Field(max_length=MAX_FOUND)] = []
 
 
 class ConformanceStatus(Model):
@@ -161,6 +179,7 @@ class ArchiveStatus(Model):
     volumes: Annotated[list[VolumeStatus], Field(max_length=4)] = []
     effective: Effective | None = None
     encryption: EncryptionStatus | None = None
+    scrub: ScrubStatus | None = None
     conformance: ConformanceStatus | None = None
     peers: PeersStatus | None = None
     legacy: LegacyStatus | None = None

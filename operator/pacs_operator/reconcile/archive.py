@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from pacs_operator.domain.acceptance import decide
+from pacs_operator.domain.agentconfig import ScrubTold
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import ConflictError, InvalidSpecError, NotFoundError, PacsError, UnexpectedError
 from pacs_operator.domain.names import Zone, namespace_of
@@ -31,6 +32,7 @@ from pacs_operator.reconcile import (
     provision,
     retention,
     revocation,
+    scrub,
     status,
     volumes,
     workloads,
@@ -64,6 +66,7 @@ class ArchiveReconciler:
         self._ends: dict[str, dict[str, float]] = {}  # archive -> component -> end of its first certificate to end
         self._peers: dict[str, PeerNumbers] = {}
         self._ingest: dict[str, IngestNumbers] = {}
+        self._scrubs: dict[str, ScrubTold] = {}
 
     def names(self) -> list[str]:
         """Return the names of all archives, for the periodic full pass."""
@@ -84,6 +87,10 @@ class ArchiveReconciler:
     def ingest_numbers(self) -> dict[str, IngestNumbers]:
         """Return what the agents last told of each archive's ingest."""
         return dict(self._ingest)
+
+    def scrubs(self) -> dict[str, ScrubTold]:
+        """Return what the agents last told of each archive's scrub."""
+        return dict(self._scrubs)
 
     def reconcile(self, name: str) -> Outcome:
         """Bring one archive a step closer to its spec.
@@ -133,6 +140,7 @@ class ArchiveReconciler:
         self._ends[name] = agents.ends_by_component(run.status.certificates)
         self._peers[name] = numbers(run)
         self._ingest[name] = ingest.numbers(run)
+        scrub.remember(run, self._scrubs)
         return outcome
 
     def _gone(self, name: str, now: datetime) -> Outcome:
@@ -140,6 +148,7 @@ class ArchiveReconciler:
         self._ends.pop(name, None)
         self._peers.pop(name, None)
         self._ingest.pop(name, None)
+        self._scrubs.pop(name, None)
         claims = observe.read_claims(self._ports.kube, name)
         decisions = decide(None, [claim for _, claim in claims], set(), name)
         objects = {claim.key: live for live, claim in claims}

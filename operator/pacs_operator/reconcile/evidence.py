@@ -16,7 +16,7 @@ from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import PacsError
 from pacs_operator.domain.names import Component, data_key, data_mount
 from pacs_operator.domain.status import CertificateStatus, ConformanceStatus, EncryptionStatus
-from pacs_operator.reconcile import ingest
+from pacs_operator.reconcile import ingest, scrub
 from pacs_operator.reconcile.agents import answers, crl_ends, end_of, reported, serving
 from pacs_operator.reconcile.conformance import (
     attacked,
@@ -219,6 +219,7 @@ def age(run: Pass) -> None:
             run.set(kind, *verdict)
     if ConditionType.INGEST_CLEAN in before:
         ingest.unseen(run)
+    scrub.age(run)
     lost, ready = run.conditions.get(ConditionType.CERTIFICATES_CURRENT), before.get(ConditionType.READY)
     if lost is not None and ready is not None and ready.status == "True":
         run.set(ConditionType.READY, lost.status, lost.reason, f"{lost.type.value}: {lost.message}")

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pacs_operator.domain import names, staffed
+from pacs_operator.domain import names, scrub, staffed
 from pacs_operator.domain.acceptance import Claim
 from pacs_operator.domain.archive import Archive, ArchiveSpec
 from pacs_operator.domain.catalog import CatalogSpec, select_release
@@ -37,6 +37,8 @@ def typed_archive(live: Manifest) -> Archive:
     spec = parse(ArchiveSpec, live.get("spec") or {}, "spec")
     if spec.dicom.staffed_hours:
         staffed.check(spec.dicom.staffed_hours)
+    if spec.storage.scrub:
+        scrub.check(spec.storage.scrub)
     return Archive(name=data["name"], uid=data["uid"], generation=int(data.get("generation") or 0), spec=spec)
 
 

@@ -23,7 +23,7 @@ from pacs_operator.domain.status import (
 from pacs_operator.kube.events import Notice, post
 from pacs_operator.kube.inventory import ARCHIVE, SERVICE
 from pacs_operator.kube.port import Manifest, metadata
-from pacs_operator.reconcile import database, evidence, ingest, issuers, legacy, volumes
+from pacs_operator.reconcile import database, evidence, ingest, issuers, legacy, scrub, volumes
 from pacs_operator.reconcile.agents import activity, answers, certificates, reported, unconfirmed
 from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
@@ -42,6 +42,7 @@ _ANNOUNCED = (
     ConditionType.CERTIFICATES_CURRENT,
     ConditionType.PEERS_ACCEPTED,
     ConditionType.IMAGES_ENCRYPTED,
+    ConditionType.IMAGES_INTACT,
     ConditionType.NETWORK_ISOLATED,
     ConditionType.CONFORMANCE_PASSED,
     ConditionType.LEGACY_PEERS,
@@ -98,6 +99,7 @@ def fill(run: Pass) -> None:
     volumes.report(run)
     evidence.certificates(run)
     evidence.encryption(run)
+    scrub.condition(run)
     _peers_condition(run)
     evidence.conformance(run)
     evidence.isolation(run)

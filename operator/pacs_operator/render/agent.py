@@ -17,6 +17,7 @@ from pacs_operator.domain.names import (
     outbound_dns,
     service_dns,
 )
+from pacs_operator.domain.scrub import SCRUB_FILE
 from pacs_operator.render import database, pods, sizes
 from pacs_operator.render.manifests import Manifest, config_map, document
 
@@ -148,9 +149,15 @@ def one_shot(desired: Desired, component: Component) -> Manifest:
 
 
 def live_peers(desired: Desired) -> list[Manifest]:
-    """Return the live list, once for each agent that enforces it; in no template, so its change restarts nothing."""
+    """Return what agents follow live; in no template, so its change restarts nothing.
+
+    The list of peers, once for each agent that enforces it, and beside Orthanc the order to scrub.
+    """
     peers = desired.peers.model_copy(update={"peers": sorted(desired.peers.peers, key=lambda peer: peer.id)})
-    data = {PEERS_FILE: document(peers.document())}
+    gate = {PEERS_FILE: document(peers.document())}
+    scrub = desired.archive.spec.storage.scrub
+    orthanc = gate if scrub is None else {**gate, SCRUB_FILE: document(scrub.document())}
     return [
-        config_map(desired, pods.PEERS_CONFIG_MAP, component, data) for component in (Component.GATE, Component.ORTHANC)
+        config_map(desired, pods.PEERS_CONFIG_MAP, component, data)
+        for component, data in ((Component.GATE, gate), (Component.ORTHANC, orthanc))
     ]

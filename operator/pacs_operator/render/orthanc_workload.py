@@ -90,11 +90,12 @@ def workload(desired: Desired) -> Manifest:
 def _agent_mounts(desired: Desired) -> list[Manifest]:
     """Return what the agent mounts beside what every agent has.
 
-    The images' volume: to keep wrapped data keys beside the images that need them, and to see whether there are any
-    that an empty external index would hide.
+    The images' volume: to keep wrapped data keys beside the images that need them, to see whether there are any that
+    an empty external index would hide, and to scrub. Writable for the scrub too, which remembers there how far it is;
+    images it opens to read alone.
     """
     spec = desired.archive.spec
-    if spec.encryption.on:
+    if spec.encryption.on or spec.storage.scrub is not None:
         images = [pods.mount(IMAGES_CLAIM, IMAGES_DIR, writable=True)]
     else:
         images = [pods.mount(IMAGES_CLAIM, IMAGES_DIR)] if spec.database.external else []
