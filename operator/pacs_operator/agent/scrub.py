@@ -33,7 +33,7 @@ from pacs_operator.domain.agentconfig import ScrubKind, ScrubPass, ScrubTold
 from pacs_operator.domain.scrub import SCRUB_FILE, Scrub, next_slot
 
 SUBJECT, STATE_SUBJECT = "scrub", "scrub/state"
-POLL_SECONDS = 10.0
+POLL_SECONDS = 60.0  # a ConfigMap takes as long to arrive
 SAVE_AGAIN = timedelta(seconds=15)
 STUDY_BYTES = 256 * 1024  # what asking the index for one study counts as
 NAMES_AT_ONCE = 500_000  # of the index, held in memory: 8 bytes each

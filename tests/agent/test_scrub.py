@@ -1,0 +1,447 @@
+"""The scrub: what it finds, what it leaves alone, and that it goes on where it was."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from pacs_operator.agent.content import (
+    CHUNK,
+    AlteredError,
+    Expected,
+    KeyMissingError,
+    Keys,
+    PlainContent,
+    SealedContent,
+)
+from pacs_operator.agent.context import Context
+from pacs_operator.agent.errors import NeighbourError
+from pacs_operator.agent.paths import Surroundings
+from pacs_operator.agent.scrub import ScrubFeed
+from pacs_operator.agent.scrubstate import STATE_FILE
+from pacs_operator.agent.storedindex import Row, StoredIndex
+from pacs_operator.domain.agentconfig import AgentConfig, ScrubPass, StorageKeyring
+from pacs_operator.domain.names import CaName, Component
+from tests.agent.support import LINEAGE, FakeClock, LocalVault, gate_config, leaf
+
+KEY = bytes(range(32))
+STUDIES = [f"{digit * 8}-{digit * 8}-{digit * 8}-{digit * 8}-{digit * 8}" for digit in "0af"]
+HOUR = 3600
+GOOD = {"changed": 0, "unreadable": 0, "file_missing": 0, "row_missing": 0}
+
+
+def seal(uuid: str, data: bytes, number: int = 1, kind: int = 1) -> bytes:
+    """Encrypt as images/archive/storage/format.h says."""
+    salt = secrets.token_bytes(32)
+    header = b"PACE\x01\x01" + kind.to_bytes(2) + number.to_bytes(4) + bytes(4) + len(data).to_bytes(8) + salt
+    info = b"\0".join((b"pacs-operator storage 1", LINEAGE.encode(), uuid.encode(), str(kind).encode()))
+    cipher = AESGCM(HKDF(SHA256(), 32, salt=salt, info=info).derive(KEY))
+    count = max(1, -(-len(data) // CHUNK))
+    chunks = [
+        cipher.encrypt(bytes(7) + n.to_bytes(4) + bytes([n == count - 1]), data[n * CHUNK : (n + 1) * CHUNK], header)
+        for n in range(count)
+    ]
+    return header + b"".join(chunks)
+
+
+@dataclass
+class Archive:
+    """A volume and an index, which tests make differ."""
+
+    images: Path
+    sealed: bool
+    rows: dict[str, list[Row]] = field(default_factory=lambda: {study: [] for study in STUDIES})
+    away: bool = False
+    asked: list[str] = field(default_factory=list)
+
+    @property
+    def root(self) -> Path:
+        return self.images / "sealed" / "id" if self.sealed else self.images
+
+    def path(self, uuid: str) -> Path:
+        return self.root / uuid[:2] / uuid[2:4] / uuid
+
+    def write(self, uuid: str, data: bytes) -> None:
+        self.path(uuid).parent.mkdir(parents=True, exist_ok=True)
+        self.path(uuid).write_bytes(seal(uuid, data) if self.sealed else data)
+
+    def store(self, study: int, data: bytes) -> str:
+        uuid = f"{secrets.token_hex(4)}-0000-4000-8000-{secrets.token_hex(6)}"
+        self.write(uuid, data)
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        self.rows[STUDIES[study]].append(Row(Expected(uuid, 1, len(data), md5), "Instance", "x"))
+        return uuid
+
+    def forget(self, uuid: str) -> None:
+        for study, rows in self.rows.items():
+            self.rows[study] = [row for row in rows if row.expected.uuid != uuid]
+
+
+class Index(StoredIndex):
+    """What `StoredIndex` answers, from the test's rows."""
+
+    def __init__(self, archive: Archive) -> None:
+        self.archive = archive
+
+    def studies(self, after: str = "") -> Iterator[str]:
+        yield from (study for study in STUDIES if study[: len(after)] > after or not after)
+
+    def rows(self, study: str) -> list[Row]:
+        if self.archive.away:
+            raise NeighbourError("it is down", action="wait")
+        self.archive.asked.append(study)
+        return list(self.archive.rows[study])
+
+
+@dataclass
+class Scrubbing:
+    archive: Archive
+    place: Surroundings
+    clock: FakeClock
+    context: Context
+    feed: ScrubFeed
+
+    def order(self, **fields: object) -> None:
+        path = self.place.peers / "scrub.json"
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps({"schedule": "40 * * * *", "maxMiPerSecond": 1000, **fields}))
+        fresh.replace(path)
+
+    async def hour(self) -> ScrubPass:
+        """Let an hour go by; return its pass."""
+        await self.clock.advance(HOUR)
+        told = self.feed.told
+        assert told is not None and told.running is None and told.last is not None
+        return told.last
+
+    def counts(self, result: ScrubPass) -> dict[str, int]:
+        return {name: getattr(result, name) for name in GOOD}
+
+
+@pytest.fixture(params=["sealed", "plain"])
+def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Archive:
+    (tmp_path / "images").mkdir()
+    made = Archive(tmp_path / "images", request.param == "sealed")
+    made.root.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def config(sealed: bool) -> AgentConfig:
+    return gate_config(
+        component=Component.ORTHANC,
+        leaves=[leaf("control", CaName.CONTROL, "orthanc.rad-archive.svc")],
+        trust=[CaName.CONTROL],
+        orthanc_url="http://127.0.0.1:1",
+        storage=StorageKeyring(transit_key="rad-archive.orthanc", max_age_days=90) if sealed else None,
+    )
+
+
+def build(archive: Archive, surroundings: Surroundings, clock: FakeClock) -> Scrubbing:
+    for folder in (surroundings.run, surroundings.peers):
+        folder.mkdir(parents=True, exist_ok=True)
+    place = Surroundings(
+        tls=surroundings.tls, run=surroundings.run, config=surroundings.config, peers=surroundings.peers,
+        images=archive.images,
+    )  # fmt: skip
+    lines = ["pacs-keys 1", f"lineage {LINEAGE}", "active 1", f"key 1 {KEY.hex()}", "end", ""]
+    place.ring.write_text("\n".join(lines))
+    context = Context(config(archive.sealed), place, LocalVault(clock.now), clock)
+    feed = ScrubFeed(context, Index(archive))
+    clock.busy = lambda: feed.busy > 0
+    return Scrubbing(archive, place, clock, context, feed)
+
+
+@contextlib.asynccontextmanager
+async def working(scrubbing: Scrubbing) -> AsyncIterator[Scrubbing]:
+    task = asyncio.create_task(scrubbing.feed.run())
+    try:
+        await scrubbing.clock.advance(0)
+        yield scrubbing
+        assert not task.done(), "it never ends by itself"
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        scrubbing.feed.close()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Later than the machine's: the files of the test are old by it."""
+    return FakeClock(datetime.now(UTC).replace(minute=0, second=0, microsecond=0) + timedelta(days=2))
+
+
+@pytest.fixture
+async def scrubbing(archive: Archive, surroundings: Surroundings, clock: FakeClock) -> AsyncIterator[Scrubbing]:
+    made = build(archive, surroundings, clock)
+    made.order()
+    async with working(made):
+        yield made
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int, int, bytes]]:
+    """Return everything but the scrub's own folder; what it holds and when it last changed."""
+    return {
+        str(path): (found.st_ino, found.st_mtime_ns, found.st_ctime_ns, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and (found := path.stat()) and "scrub" not in path.relative_to(folder).parts
+    }
+
+
+SIZES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2**20 + 5, 3 * 2**20]
+
+
+async def test_what_is_as_it_was_stored_is_read_whole_and_left_alone(scrubbing: Scrubbing) -> None:
+    for number, size in enumerate(SIZES):
+        scrubbing.archive.store(number % 3, secrets.token_bytes(size))
+    before = tree(scrubbing.archive.images)
+    result = await scrubbing.hour()
+    assert scrubbing.counts(result) == GOOD and result.found == []
+    assert result.objects == len(SIZES)
+    assert result.bytes == sum(path.stat().st_size for path in map(Path, before))
+    assert tree(scrubbing.archive.images) == before
+    assert not scrubbing.context.problems.standing()
+
+
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("size", [CHUNK, 3 * CHUNK + 7])
+@pytest.mark.parametrize("kind", ["first", "middle", "last", "cut", "longer", "empty", "another", "link"])
+async def test_each_kind_of_damage_is_found_and_the_neighbour_is_not_concerned(
+    scrubbing: Scrubbing, kind: str, size: int
+) -> None:
+    archive = scrubbing.archive
+    bad, good = (archive.store(0, secrets.token_bytes(size)) for _ in range(2))
+    path, content = archive.path(bad), archive.path(bad).read_bytes()
+    match kind:
+        case "first" | "middle" | "last":
+            flip(path, {"first": 0, "middle": len(content) // 2, "last": -1}[kind])
+        case "cut":
+            path.write_bytes(content[:-1])
+        case "longer":
+            path.write_bytes(content + bytes(2 * CHUNK))
+        case "empty":
+            path.write_bytes(b"")
+        case "another":
+            path.write_bytes(archive.path(good).read_bytes())
+        case "link":
+            path.rename(archive.images / "elsewhere")
+            path.symlink_to(archive.images / "elsewhere")
+    result = await scrubbing.hour()
+    assert scrubbing.counts(result) == {**GOOD, "changed": 1}
+    assert [(one.kind, one.object) for one in result.found] == [("Changed", bad)]
+    path.unlink()
+    path.write_bytes(content)
+    assert scrubbing.counts(await scrubbing.hour()) == GOOD, "what a person put right is told as right"
+
+
+def read(content: PlainContent | SealedContent, data: bytes, part: int = 50) -> bool:
+    try:
+        for at in range(0, len(data), part):
+            content.feed(data[at : at + part])
+        content.end()
+    except (AlteredError, KeyMissingError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_every_single_byte_counts(sealed: bool) -> None:
+    image, uuid = b"image" * 20, "0a1b2c3d-0000-4000-8000-0000000000aa"
+    expected = Expected(uuid, 1, len(image), hashlib.md5(image, usedforsecurity=False).hexdigest())
+    stored = seal(uuid, image) if sealed else image
+
+    def right(data: bytes) -> bool:
+        return read(SealedContent(expected, Keys(LINEAGE, {1: KEY})) if sealed else PlainContent(expected), data)
+
+    assert right(stored)
+    assert not any(right(stored[:at] + bytes([stored[at] ^ 1]) + stored[at + 1 :]) for at in range(len(stored)))
+    assert not any(right(stored[:at]) for at in range(len(stored)))
+    assert not right(stored + b"x")
+
+
+@pytest.mark.parametrize(
+    "changed", [{"uuid": "0a1b2c3d-0000-4000-8000-0000000000bb"}, {"kind": 2}, {"size": 99}, {"md5": "0" * 32}]
+)
+def test_another_file_than_the_index_means_is_altered(changed: dict[str, Any]) -> None:
+    """Sealed rightly, by the right key; and yet not what the index has under this name."""
+    image, uuid = b"image" * 20, "0a1b2c3d-0000-4000-8000-0000000000aa"
+    expected = Expected(uuid, 1, len(image), hashlib.md5(image, usedforsecurity=False).hexdigest())
+    keys = Keys(LINEAGE, {1: KEY})
+    assert read(SealedContent(expected, keys), seal(uuid, image))
+    assert not read(SealedContent(replace(expected, **changed), keys), seal(uuid, image))
+
+
+async def test_a_missing_file_and_a_missing_row(scrubbing: Scrubbing) -> None:
+    archive = scrubbing.archive
+    missing, unknown, good = (archive.store(1, b"image") for _ in range(3))
+    archive.path(missing).unlink()
+    archive.forget(unknown)
+    result = await scrubbing.hour()
+    assert scrubbing.counts(result) == {**GOOD, "file_missing": 1, "row_missing": 1}
+    assert {(one.kind, one.object) for one in result.found} == {("FileMissing", missing), ("RowMissing", unknown)}
+    assert archive.path(good).exists() and archive.path(unknown).exists()
+
+
+async def test_what_is_deleted_meanwhile_is_no_damage(scrubbing: Scrubbing) -> None:
+    """Its twin: the same file gone, its row still there, is one."""
+    archive = scrubbing.archive
+    going, gone = (archive.store(0, b"image") for _ in range(2))
+    archive.path(going).unlink()
+    archive.path(gone).unlink()
+    rows = Index.rows
+
+    def then_forgotten(index: Index, study: str) -> list[Row]:
+        found = rows(index, study)
+        archive.forget(going)
+        return found
+
+    scrubbing.feed._index.rows = then_forgotten.__get__(scrubbing.feed._index)  # type: ignore[method-assign]
+    result = await scrubbing.hour()
+    assert [(one.kind, one.object) for one in result.found] == [("FileMissing", gone)]
+
+
+async def test_a_young_file_may_have_its_row_to_come(archive: Archive, surroundings: Surroundings) -> None:
+    clock = FakeClock(datetime.now(UTC) + timedelta(seconds=30))
+    made = build(archive, surroundings, clock)
+    made.order(schedule="* * * * *")
+    async with working(made):
+        archive.forget(archive.store(0, b"image"))
+        await clock.advance(120)
+        told = made.feed.told
+        assert told is not None and told.last is not None and told.last.row_missing == 0
+        await clock.advance(900)
+        assert made.feed.told is not None and made.feed.told.last is not None
+        assert made.feed.told.last.row_missing == 1
+
+
+async def test_it_begins_when_it_is_due_and_not_before(scrubbing: Scrubbing) -> None:
+    scrubbing.archive.store(0, b"image")
+    await scrubbing.clock.advance(HOUR / 2)
+    assert scrubbing.feed.told is not None and scrubbing.feed.told.last is None
+    await scrubbing.clock.advance(HOUR / 2)
+    first, asked = scrubbing.feed.told.last, len(scrubbing.archive.asked)
+    assert first is not None and first.began.endswith(":40:00Z")
+    await scrubbing.clock.advance(HOUR / 2)
+    assert len(scrubbing.archive.asked) == asked
+    second = await scrubbing.hour()
+    assert datetime.fromisoformat(second.began) - datetime.fromisoformat(first.began) == timedelta(hours=1)
+
+
+async def test_the_rate_is_kept(scrubbing: Scrubbing) -> None:
+    scrubbing.order(maxMiPerSecond=1)
+    scrubbing.archive.store(0, bytes(30 * 2**20))
+    result = await scrubbing.hour()
+    assert result.ended is not None
+    took = datetime.fromisoformat(result.ended) - datetime.fromisoformat(result.began)
+    assert timedelta(seconds=30) <= took <= timedelta(seconds=33)
+
+
+async def test_a_restart_goes_on_where_it_was(
+    scrubbing: Scrubbing, surroundings: Surroundings, clock: FakeClock
+) -> None:
+    archive = scrubbing.archive
+    scrubbing.order(maxMiPerSecond=1)
+    bad = archive.store(0, bytes(20 * 2**20))
+    flip(archive.path(bad), -1)
+    archive.store(1, bytes(20 * 2**20))
+    archive.store(2, bytes(20 * 2**20))
+    await clock.advance(40 * 60 + 45)
+    told = scrubbing.feed.told
+    assert told is not None and told.running is not None
+    assert (told.running.objects, told.running.changed) == (1, 1)
+    assert bad in (archive.images / STATE_FILE).read_text()
+    archive.asked.clear()
+    again = build(archive, surroundings, clock)
+    async with working(again):
+        await clock.advance(HOUR / 4)
+        assert again.feed.told is not None and again.feed.told.last is not None
+        result = again.feed.told.last
+    assert (result.began, result.objects, result.changed) == (told.running.began, 3, 1)
+    assert archive.asked[0] == STUDIES[1], "what was read is not read again"
+
+
+async def test_suspended_it_halts_and_then_goes_on(scrubbing: Scrubbing) -> None:
+    for study in range(3):
+        scrubbing.archive.store(study, bytes(2**20))
+    scrubbing.order(suspend=True)
+    await scrubbing.clock.advance(2 * HOUR)
+    assert scrubbing.feed.told is not None and scrubbing.feed.told.last is None and not scrubbing.archive.asked
+    scrubbing.order()
+    assert (await scrubbing.hour()).objects == 3
+    (scrubbing.place.peers / "scrub.json").unlink()
+    await scrubbing.clock.advance(60)
+    assert scrubbing.feed.told is None
+
+
+async def test_orthanc_away_ends_no_pass(scrubbing: Scrubbing) -> None:
+    scrubbing.archive.store(0, b"image")
+    scrubbing.archive.away = True
+    await scrubbing.clock.advance(HOUR)
+    assert scrubbing.context.problems.standing() == {"scrub": "NeighbourUnavailable"}
+    assert scrubbing.feed.told is not None and scrubbing.feed.told.running is not None
+    scrubbing.archive.away = False
+    assert (await scrubbing.hour()).objects == 1
+    assert not scrubbing.context.problems.standing()
+
+
+async def test_without_the_volume_nothing_is_called_missing(scrubbing: Scrubbing) -> None:
+    scrubbing.archive.store(0, b"image")
+    elsewhere = scrubbing.archive.images.with_name("elsewhere")
+    scrubbing.archive.images.rename(elsewhere)
+    await scrubbing.clock.advance(HOUR)
+    assert scrubbing.context.problems.standing()["scrub"] == "ScrubBlocked"
+    elsewhere.rename(scrubbing.archive.images)
+    assert scrubbing.counts(await scrubbing.hour()) == GOOD
+
+
+async def test_a_state_that_nobody_can_read_begins_anew(
+    archive: Archive, surroundings: Surroundings, clock: FakeClock
+) -> None:
+    archive.store(0, b"image")
+    (archive.images / "scrub").mkdir()
+    (archive.images / STATE_FILE).write_text("{")
+    made = build(archive, surroundings, clock)
+    made.order()
+    async with working(made):
+        assert (await made.hour()).objects == 1
+
+
+async def test_a_key_that_is_not_there_is_no_altered_image(
+    archive: Archive, surroundings: Surroundings, clock: FakeClock
+) -> None:
+    if not archive.sealed:
+        return
+    made = build(archive, surroundings, clock)
+    made.order()
+    uuid = archive.store(0, b"image")
+    archive.path(uuid).write_bytes(seal(uuid, b"image", number=2))
+    async with working(made):
+        result = await made.hour()
+        assert [(one.kind, one.object) for one in result.found] == [("Unreadable", uuid)]
+        lines = made.place.ring.read_text().replace("end", f"key 2 {KEY.hex()}\nend")
+        made.place.ring.write_text(lines)
+        assert made.counts(await made.hour()) == GOOD
+
+
+async def test_what_it_remembers_is_nothing_of_a_patient(scrubbing: Scrubbing) -> None:
+    scrubbing.archive.store(0, b"image")
+    await scrubbing.hour()
+    text = (scrubbing.archive.images / STATE_FILE).read_text()
+    assert not any(study in text for study in STUDIES)
+    assert (scrubbing.archive.images / STATE_FILE).stat().st_mode & 0o077 == 0
