@@ -15,6 +15,7 @@ from pacs_operator.domain.agentconfig import (
     IngestStatus,
     LeafStatus,
     PeerActivity,
+    ScrubTold,
     StorageTold,
 )
 from pacs_operator.domain.checks import Check, checks_of
@@ -186,6 +187,7 @@ class SimulatedAgents:
         self.storage: StorageTold | None = None  # what Orthanc's agent tells of the images at rest
         self.database: DatabaseTold | None = None  # what Orthanc's agent found of an external index
         self.problems: dict[str, str] = {}  # what Orthanc's agent says is wrong
+        self.scrub: ScrubTold | None = None  # what Orthanc's agent tells of the stored images
         self.ingest: IngestStatus | None = IngestStatus.model_validate({"quarantine": {"held": 0, "bytes": 0}})
 
     def status(self, address: str, server_name: str, credentials: ClientCredentials) -> AgentStatus:
@@ -217,6 +219,7 @@ class SimulatedAgents:
             problems=self.problems if component is Component.ORTHANC else {},
             ingest=self.ingest if component is Component.ORTHANC else None,
             database=self.database if component is Component.ORTHANC else None,
+            scrub=self.scrub if component is Component.ORTHANC else None,
         )
 
 

@@ -1,4 +1,4 @@
-"""``pacs-agent``: ``run`` beside a server, ``init`` once before a job, ``quarantine`` for a person's decisions."""
+"""``pacs-agent``: ``run`` beside a server, ``init`` once before a job, ``quarantine`` and ``scrub`` for a person."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from pacs_operator.agent import quarantine
+from pacs_operator.agent import quarantine, scrubcommand
 from pacs_operator.agent.agent import Agent
 from pacs_operator.agent.clock import SystemClock
 from pacs_operator.agent.context import Context
@@ -29,6 +29,7 @@ ConfigOption = Annotated[Path, typer.Option("--config", help="agent.json, from t
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(scrubcommand.app, name="scrub")
 
 
 def load_config(path: Path) -> AgentConfig:

@@ -28,7 +28,7 @@ from pacs_operator.agent.peersfile import FileMark, mark_of
 from pacs_operator.agent.schedule import backoff_seconds
 from pacs_operator.agent.scrubstate import POSITION_DIGITS, Position, ScrubState, with_found
 from pacs_operator.agent.storedindex import Row, StoredIndex
-from pacs_operator.agent.volume import Names, Volume, kind_of
+from pacs_operator.agent.volume import Names, kind_of, volume_of
 from pacs_operator.domain.agentconfig import ScrubKind, ScrubPass, ScrubTold
 from pacs_operator.domain.scrub import SCRUB_FILE, Scrub, next_slot
 
@@ -109,8 +109,7 @@ class ScrubFeed:
         self._clock, self._problems = context.clock, context.problems
         self._order = Order(places.peers / SCRUB_FILE)
         self._folder = places.images
-        sealed = context.config.storage is not None
-        self._volume = Volume(places.sealed / "id", places.ring) if sealed else Volume(places.images, None)
+        self._volume = volume_of(context.config, places)
         self._state = ScrubState(since=rfc3339(self._clock.now()))
         self._loaded = False
         self._saved: datetime | None = None

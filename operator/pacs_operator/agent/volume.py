@@ -11,10 +11,11 @@ from pathlib import Path
 
 from pacs_operator.agent.content import AlteredError, Expected, Keys, PlainContent, SealedContent
 from pacs_operator.agent.offcache import OffCache
-from pacs_operator.domain.agentconfig import ScrubKind
+from pacs_operator.agent.paths import Surroundings
+from pacs_operator.domain.agentconfig import AgentConfig, ScrubKind
 
 _FOLDER = re.compile(r"[0-9a-f]{2}")
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _GONE = (errno.ENOENT, errno.ENOTDIR)
 #: A file is there before its row: younger ones are not looked for in the index.
 YOUNG = timedelta(minutes=10)
@@ -84,8 +85,13 @@ class Volume:
         for inner in _entries(self._root / f"{folder:02x}"):
             if _FOLDER.fullmatch(inner.name):
                 for entry in _entries(Path(inner.path)):
-                    if _UUID.fullmatch(entry.name) and _changed(entry) < limit:
+                    if NAME.fullmatch(entry.name) and _changed(entry) < limit:
                         yield entry.name
+
+
+def volume_of(config: AgentConfig, places: Surroundings) -> Volume:
+    """Return the files of the Orthanc beside an agent."""
+    return Volume(places.sealed / "id", places.ring) if config.storage else Volume(places.images, None)
 
 
 def kind_of(error: Exception) -> ScrubKind:
