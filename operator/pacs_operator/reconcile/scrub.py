@@ -18,7 +18,6 @@ from pacs_operator.reconcile.metrics import PREFIX
 
 #: Status, reason and message of a condition.
 Verdict = tuple[Literal["True", "False", "Unknown"], str, str]
-_KIND = ConditionType.IMAGES_INTACT
 _WORDS = {
     "changed": "changed",
     "unreadable": "unreadable",
@@ -36,11 +35,12 @@ def condition(run: Pass) -> None:
     if wanted is None:
         run.status = run.status.model_copy(update={"scrub": None})
         text = "Stored images are not read again: spec.storage.scrub is not set"
-        run.set(_KIND, "Unknown", "NotScheduled", text)
+        run.set(ConditionType.IMAGES_INTACT, "Unknown", "NotScheduled", text)
         return
     known = _status(run, wanted)
     run.status = run.status.model_copy(update={"scrub": known})
-    run.set(_KIND, *_verdict(run, wanted, known))
+    status, reason, text = _verdict(run, wanted, known)
+    run.set(ConditionType.IMAGES_INTACT, status, reason, text)
 
 
 def _verdict(run: Pass, wanted: Scrub, known: ScrubStatus | None) -> Verdict:
@@ -122,13 +122,18 @@ def _believable(run: Pass, status: AgentStatus) -> ScrubTold | None:
 
 def age(run: Pass) -> None:
     """Take back what was True and is too long ago, for a pass that is stopped; what was False stays so."""
-    before = next((item for item in run.observed.conditions if item.type is _KIND), None)
+    before = next((item for item in run.observed.conditions if item.type is ConditionType.IMAGES_INTACT), None)
     known = run.observed.scrub
     if before is None or before.status != "True" or known is None or known.began is None or known.ended is None:
         return
     in_force = Scrub(schedule=known.schedule, time_zone=known.time_zone)
     if run.now >= stale_at(in_force, parse_time(known.began), parse_time(known.ended)):
-        run.set(_KIND, "Unknown", "Stale", f"The last whole pass over stored images ended at {known.ended}")
+        run.set(
+            ConditionType.IMAGES_INTACT,
+            "Unknown",
+            "Stale",
+            f"The last whole pass over stored images ended at {known.ended}",
+        )
 
 
 def remember(run: Pass, known: dict[str, ScrubTold]) -> None:
