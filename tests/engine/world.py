@@ -34,6 +34,7 @@ from tests.engine.simapi import Key, SimulatedApi, WriteLog, address
 
 ARCHIVE = "radiology"
 ARCHIVE_KEY: Key = ("PacsArchive", "", ARCHIVE)
+_BESIDE_ORTHANC = ("storage", "problems", "ingest", "database", "scrub")
 PEER_LABEL = {"pacs-operator.io/peers-of": ARCHIVE}
 START = datetime(2026, 11, 20, 8, 0, 0, tzinfo=UTC)
 SETTINGS = Settings(
@@ -215,11 +216,7 @@ class SimulatedAgents:
             peers_revision=self._world.live_revision(component),
             leaves=leaves,
             peers=self.activity if component is Component.ORTHANC else [],
-            storage=self.storage if component is Component.ORTHANC else None,
-            problems=self.problems if component is Component.ORTHANC else {},
-            ingest=self.ingest if component is Component.ORTHANC else None,
-            database=self.database if component is Component.ORTHANC else None,
-            scrub=self.scrub if component is Component.ORTHANC else None,
+            **({told: vars(self)[told] for told in _BESIDE_ORTHANC} if component is Component.ORTHANC else {}),
         )
 
 
