@@ -90,7 +90,7 @@ prepare: venv ## build what the other tiers run on: cluster binaries and images
 	images/build --rootfs
 
 test-process: venv compiler ## each process alone, against real OpenBao, HAProxy, Orthanc and PostgreSQL
-	$(PYTEST) --junitxml=build/proof/process.xml tests/vault tests/agent tests/gate tests/probes tests/images tests/storage
+	$(PYTEST) --junitxml=build/proof/process.xml tests/vault tests/agent tests/gate tests/probes tests/images tests/storage tests/importer
 
 test-api: venv ## schema, rules, admission and rights on a real API server
 	$(PYTEST) --junitxml=build/proof/api.xml tests/apiserver

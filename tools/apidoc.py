@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "api.md"
-ORDER = ("pacsarchives.yaml", "dicompeers.yaml", "pacscatalogs.yaml", "pacsapprovals.yaml")
+ORDER = ("pacsarchives.yaml", "dicompeers.yaml", "pacscatalogs.yaml", "pacsapprovals.yaml", "pacsimports.yaml")
 LIMITS = {
     "minimum": "at least {}",
     "maximum": "at most {}",

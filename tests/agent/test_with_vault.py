@@ -33,6 +33,7 @@ TRUST = {
     Component.ORTHANC: [CaName.INTERNAL, CaName.CONTROL],
     Component.POSTGRES: [CaName.INTERNAL, CaName.CONTROL],
     Component.CONFORMANCE: [CaName.PEERS, CaName.CONTROL],
+    Component.IMPORTER: [CaName.PEERS],
 }
 
 
@@ -55,7 +56,7 @@ class Pod:
             leaves=[leaf(archive, component, one.name) for one in leaves_of(component, archive)],
             trust=TRUST[component],
             crl_refresh_seconds=30 * 86400,
-            control_leaf=None if component is Component.CONFORMANCE else "control",
+            control_leaf=None if component in (Component.CONFORMANCE, Component.IMPORTER) else "control",
             ae_title="RADIOLOGY",
             postgres_socket_dir="/run/pacs" if component is Component.POSTGRES else None,
         )

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pacs_operator.domain.approval import ApprovalSpec
 from pacs_operator.domain.archive import ArchiveSpec
 from pacs_operator.domain.catalog import CatalogSpec
+from pacs_operator.domain.importing import ImportSpec
 from pacs_operator.domain.peer import PeerSpec
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,7 @@ def differences(model: dict[str, Any], crd: dict[str, Any], root: dict[str, Any]
         ("dicompeers", PeerSpec),
         ("pacscatalogs", CatalogSpec),
         ("pacsapprovals", ApprovalSpec),
+        ("pacsimports", ImportSpec),
     ],
 )
 def test_the_crd_is_the_model(name: str, model: type[BaseModel]) -> None:

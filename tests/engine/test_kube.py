@@ -131,9 +131,11 @@ def test_the_inventory_asks_for_no_more_than_is_used():
         assert "*" not in verbs
         if resource in ("pods", "persistentvolumes", "pacsarchives", "pacsapprovals"):
             assert "delete" not in verbs, "what serves, and what people said, is never deleted by name"
-        if resource == "pacsapprovals":
-            assert not verbs & {"create", "patch", "update"}, "the operator approves nothing"
-    assert len(rules) == len(INVENTORY) + 2
+        if resource in ("pacsapprovals", "pacsimports"):
+            assert not verbs & {"create", "patch", "update", "delete"}, (
+                "the operator approves and imports nothing itself"
+            )
+    assert len(rules) == len(INVENTORY) + 3
 
 
 class Clock:
@@ -226,7 +228,7 @@ def crd(plural: str, revision: str | None) -> dict:
 @pytest.mark.parametrize("revision", ["0", "1", None, "old"])
 def test_older_crds_are_refused_by_name(revision: str | None):
     api = SimulatedApi(WriteLog())
-    for plural in ("pacsarchives", "dicompeers", "pacscatalogs", "pacsapprovals"):
+    for plural in ("pacsarchives", "dicompeers", "pacscatalogs", "pacsapprovals", "pacsimports"):
         api.put(crd(plural, str(NEEDED_REVISION)))
     check_crds(api)
     api.edit(

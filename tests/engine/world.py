@@ -29,7 +29,7 @@ from pacs_operator.kube.port import Manifest
 from pacs_operator.reconcile.archive import ArchiveReconciler
 from pacs_operator.reconcile.context import Outcome, Ports, Renderer, Settings
 from pacs_operator.vault.port import Changes, ClientCredentials
-from tests.engine import claims, plain, pulls
+from tests.engine import claims, importing, plain, pulls
 from tests.engine.simapi import Key, SimulatedApi, WriteLog, address
 
 ARCHIVE = "radiology"
@@ -237,6 +237,8 @@ class World:
         self.jobs_run: list[str] = []
         self.resizes = "works"  # what comes of a larger claim: or a condition of the claim, or "unbound"
         self.missing_images: set[str] = set()  # what no registry has
+        self.slices: list[dict[str, Any] | str] = []  # how the next slices of imports end; a word: the kubelet's
+        self.slices_run: list[str] = []
         self.drawn: list[str] = []
         for name, labels in (("imaging", PEER_LABEL), ("elsewhere", {})):
             self.api.put(plain.made("v1", "Namespace", name, labels=labels))
@@ -325,6 +327,8 @@ class World:
                 claims.settle(self.api, key, self.resizes)
             elif key[0] == "Job" and key[2].startswith("pullcheck-"):
                 pulls.run_check(self, key, item)
+            elif key[0] == "Job" and key[2].startswith("import-"):
+                importing.run_slice(self, key, item)
             elif key[0] == "Job":
                 self._run_job(key, item)
         self._collect()

@@ -1,6 +1,7 @@
 """The policies are the connection table: read back, they give exactly its rows, and every pod is under them."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -11,11 +12,14 @@ from pacs_operator.domain.connections import (
     DNS,
     OPERATOR,
     PEERS,
+    SOURCE,
     VAULT,
     Connection,
     applies,
 )
+from pacs_operator.domain.facts import Desired, Importing
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
+from pacs_operator.domain.importing import ImportSpec
 from pacs_operator.domain.names import ANNOTATION_REASON, ZONE_OF, Component, Zone, namespace_of
 from pacs_operator.domain.outbound import Outbound
 from pacs_operator.domain.probepeers import probe_peers
@@ -37,7 +41,22 @@ LIVE = LIVE.model_copy(update={"peers": [*LIVE.peers, LEGACY]})
 
 OWN = [row for row in CONNECTIONS if applies(row, external_database=False)]  # the other rows: test_database
 
+IMPORT = ImportSpec.model_validate(
+    {
+        "archiveRef": {"name": ARCHIVE},
+        "source": {
+            "address": "198.18.50.1", "port": 104, "calledAETitle": "OLDPACS", "callingAETitle": "IMPORT",
+            "tls": {"mode": "Plaintext", "reason": "the old archive speaks no TLS"},
+        },
+    }
+)  # fmt: skip
+
 Flow = tuple[str, str, str, int]  # source, target, protocol, port
+
+
+def everything() -> Desired:
+    """Return an archive in which each row of the table is in use."""
+    return replace(desired(peers=LIVE, run="r1"), importing=Importing("old-pacs", "u1", IMPORT, "i1"))
 
 
 def policies(manifests: list[dict]) -> list[dict]:
@@ -51,7 +70,7 @@ def selects(selector: dict, labels: dict[str, str]) -> bool:
 
 @pytest.fixture(scope="module")
 def manifests() -> list[dict]:
-    return render_archive(desired(peers=LIVE, run="r1"))
+    return render_archive(everything())
 
 
 def test_every_pod_is_denied_both_ways_by_default(manifests: list[dict]) -> None:
@@ -100,14 +119,20 @@ def test_a_flow_between_components_is_open_at_both_ends(manifests: list[dict]) -
 def test_a_row_less_is_its_flows_less_and_nothing_else(index: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = CONNECTIONS[:index] + CONNECTIONS[index + 1 :]
     monkeypatch.setattr("pacs_operator.render.policies.CONNECTIONS", rows)
-    without = render_archive(desired(peers=LIVE, run="r1"))
+    without = render_archive(everything())
     for direction in ("Ingress", "Egress"):
         end = CONNECTIONS[index].target if direction == "Ingress" else CONNECTIONS[index].source
         lost = set(flows_of(CONNECTIONS[index])) if isinstance(end, Component) and CONNECTIONS[index] in OWN else set()
         monkeypatch.setattr("pacs_operator.render.policies.CONNECTIONS", CONNECTIONS)
-        whole = set(read_back(render_archive(desired(peers=LIVE, run="r1")), direction))
+        whole = set(read_back(render_archive(everything()), direction))
         assert whole - set(read_back(without, direction)) == lost
         assert set(read_back(without, direction)) <= whole
+
+
+def test_without_an_import_no_policy_speaks_of_one() -> None:
+    idle = render_archive(desired(peers=LIVE, run="r1"))
+    assert "importer" not in repr(idle)
+    assert "importer" in repr(render_archive(everything()))
 
 
 def test_without_peers_the_gate_is_not_open_to_everybody() -> None:
@@ -179,7 +204,8 @@ def test_orthanc_reaches_no_device_itself(manifests: list[dict]) -> None:
 
 
 def flows_of(row: Connection) -> Iterator[Flow]:
-    declared = LISTENING.port if row.target == DESTINATIONS else VAULT_SETTINGS.port
+    ports = {DESTINATIONS: LISTENING.port, SOURCE: IMPORT.source.port}
+    declared = ports.get(row.target, VAULT_SETTINGS.port) if isinstance(row.target, connections.Outside) else 0
     port = declared if row.port is None else row.port
     if row.source == connections.LEGACY and LEGACY.legacy:
         port = LEGACY.legacy.port
@@ -222,6 +248,8 @@ def far_end(peer: dict) -> str:
             return VAULT.name
         if [peer["ipBlock"]["cidr"]] == LEGACY.source_cidrs:
             return connections.LEGACY.name
+        if peer["ipBlock"]["cidr"] == f"{IMPORT.source.address}/32":
+            return SOURCE.name
         if peer["ipBlock"]["cidr"] == f"{LISTENING.address}/32":
             return DESTINATIONS.name
         assert peer["ipBlock"]["cidr"] in CIDRS

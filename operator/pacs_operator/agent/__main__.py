@@ -76,9 +76,9 @@ def neighbour_of(config: AgentConfig, surroundings: Surroundings) -> Neighbour:
             from pacs_operator.agent.gate import GateNeighbour
 
             return GateNeighbour(config, surroundings)
-        case Component.CONFORMANCE:
+        case Component.CONFORMANCE | Component.IMPORTER:
             raise AgentConfigError(
-                "agent.json: component conformance has no server to stand beside", action="use pacs-agent init"
+                f"agent.json: component {config.component} has no server to stand beside", action="use pacs-agent init"
             )
 
 

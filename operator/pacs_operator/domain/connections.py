@@ -17,17 +17,18 @@ class Outside:
     ``peers`` are the accepted peers' CIDRs; ``legacy`` the devices without TLS, each with a port of its own;
     ``database`` the index of an archive that does not run its own;
     ``destinations`` the addresses and ports at which accepted peers receive;
-    ``operator`` the operator's pods; ``dns`` the cluster's resolver;
-    ``vault`` the addresses of Vault.
+    ``source`` the node that an import brings objects from; ``operator`` the operator's pods;
+    ``dns`` the cluster's resolver; ``vault`` the addresses of Vault.
     """
 
-    name: Literal["peers", "legacy", "destinations", "database", "operator", "dns", "vault"]
+    name: Literal["peers", "legacy", "destinations", "database", "source", "operator", "dns", "vault"]
 
 
 PEERS = Outside("peers")
 LEGACY = Outside("legacy")
 DESTINATIONS = Outside("destinations")
 DATABASE = Outside("database")
+SOURCE = Outside("source")
 OPERATOR = Outside("operator")
 DNS = Outside("dns")
 VAULT = Outside("vault")
@@ -77,6 +78,18 @@ CONNECTIONS: tuple[Connection, ...] = (
         DESTINATIONS,
         None,
         "The gate opens mutual TLS to peers that receive, each at its own address and port",
+    ),
+    Connection(
+        Component.IMPORTER,
+        SOURCE,
+        None,
+        "An import queries and retrieves at the one address and port that its PacsImport names",
+    ),
+    Connection(
+        Component.IMPORTER,
+        Component.GATE,
+        Port.DICOM_TLS,
+        "An import stores and reads back through the gate, as any peer does",
     ),
     Connection(Component.ORTHANC, Component.POSTGRES, Port.POSTGRES, "Orthanc keeps its index in PostgreSQL"),
     Connection(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.catalog import Release
 from pacs_operator.domain.gatepeers import LivePeers
+from pacs_operator.domain.importing import ImportSpec
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,16 @@ class ClusterSettings:
 
 
 @dataclass(frozen=True)
+class Importing:
+    """The import whose turn it is; ``run`` names the slice whose Job should exist now, None: none is due."""
+
+    name: str
+    uid: str
+    spec: ImportSpec
+    run: str | None = None
+
+
+@dataclass(frozen=True)
 class Desired:
     """One archive as it should be: the input of every renderer."""
 
@@ -45,3 +56,4 @@ class Desired:
     cluster: ClusterSettings
     peers: LivePeers
     conformance_run: str | None = None  # name of the run whose Job should exist now; None: none is due
+    importing: Importing | None = None

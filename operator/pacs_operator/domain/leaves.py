@@ -98,6 +98,16 @@ def archive_leaves(archive: str) -> tuple[LeafSpec, ...]:
                 ("cleanup", CaName.CONTROL, service_dns(conformance, archive)),
             )
         ),
+        # A slice of an import lasts a quarter of an hour; both the gate and the source know it by this one.
+        LeafSpec(
+            Component.IMPORTER,
+            "peer",
+            CaName.PEERS,
+            "EC",
+            (service_dns(Component.IMPORTER, archive),),
+            2 * HOUR,
+            client=True,
+        ),
     )
 
 

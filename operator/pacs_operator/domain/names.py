@@ -23,6 +23,7 @@ ANNOTATION_CONFIG_HASH = f"{GROUP}/config-hash"  # in a pod template: what a res
 ANNOTATION_LIVE_HASH = f"{GROUP}/live-config-hash"  # on a running pod: makes the kubelet refresh volumes at once
 ANNOTATION_ENCRYPTION = f"{GROUP}/encryption"  # on the images' volume claim: how they lie there
 ANNOTATION_DATABASE = f"{GROUP}/database"  # on the same claim: whose index finds them, where it is not our own
+ANNOTATION_IMPORT = f"{GROUP}/import"  # on the Job of a slice: uid of its PacsImport
 ANNOTATION_RUN_NOW = f"{GROUP}/run-conformance"  # a token; compared with status.lastHandledConformanceToken
 
 # On the zones' namespaces, so that they outlive the resource; admission and adoption read them.
@@ -39,6 +40,7 @@ PROBE_PATIENT_PREFIX = "PACSPROBE-"
 PROBE_UID_ROOT = "2.25.165380477124072533651147298639174204053"
 PROBE_AE_TITLE = "PACSPROBE"
 PROBE_STORE_ONLY_AE_TITLE = "PACSPROBE-STORE"
+IMPORT_AE_TITLE = "PACSPROBE-IMPORT"  # begins like the probes' titles, so that no DicomPeer can bear it
 
 
 class Zone(StrEnum):
@@ -57,6 +59,7 @@ class Component(StrEnum):
     ORTHANC = "orthanc"
     POSTGRES = "postgres"
     CONFORMANCE = "conformance"
+    IMPORTER = "importer"  # has account, policies and pods only while a PacsImport asks for it
 
 
 ZONE_OF: dict[Component, Zone] = {
@@ -64,6 +67,7 @@ ZONE_OF: dict[Component, Zone] = {
     Component.ORTHANC: Zone.ARCHIVE,
     Component.POSTGRES: Zone.DATA,
     Component.CONFORMANCE: Zone.OPS,
+    Component.IMPORTER: Zone.OPS,
 }
 
 

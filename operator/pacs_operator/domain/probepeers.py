@@ -1,16 +1,20 @@
-"""The archive's own probe peers, beside the accepted DicomPeers in the live list."""
+"""The archive's own peers, probes and import, beside the accepted DicomPeers in the live list."""
 
 from pacs_operator.domain.gatepeers import LivePeer
 from pacs_operator.domain.names import (
+    IMPORT_AE_TITLE,
     PROBE_AE_TITLE,
     PROBE_STORE_ONLY_AE_TITLE,
+    Component,
     Zone,
     namespace_of,
+    service_dns,
 )
 from pacs_operator.domain.peer import Right
 
 CONFORMANCE_PEER_ID = "probe/conformance"
 STORE_ONLY_PEER_ID = "probe/store-only"
+IMPORT_PEER_ID = "probe/import"
 
 
 def probe_dns_name(archive: str, *, store_only: bool) -> str:
@@ -43,3 +47,24 @@ def probe_peers(archive: str) -> list[LivePeer]:
             max_associations=4,
         ),
     ]
+
+
+def import_peer(archive: str) -> LivePeer:
+    """Return the peer that an import is: it stores, and reads back what it stored; no other right.
+
+    It is no probe to ingest: the reserved identifiers are refused from it as from everybody.
+    """
+    return LivePeer(
+        id=IMPORT_PEER_ID,
+        dns_name=service_dns(Component.IMPORTER, archive),
+        ae_titles=[IMPORT_AE_TITLE],
+        source_cidrs=[],
+        rights=[Right.ECHO, Right.STORE, Right.FIND, Right.GET],
+        max_associations=8,
+    )
+
+
+def own_peers(archive: str, *, importing: bool) -> list[LivePeer]:
+    """Return the archive's own peers; the import's is there only while something is imported. In order of ids."""
+    own = [*probe_peers(archive), *([import_peer(archive)] if importing else [])]
+    return sorted(own, key=lambda peer: peer.id)

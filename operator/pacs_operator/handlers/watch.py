@@ -7,7 +7,7 @@ import kopf
 
 from pacs_operator.domain import names
 from pacs_operator.domain.names import Zone
-from pacs_operator.kube.inventory import APPLY_ORDER, APPROVAL, ARCHIVE, CATALOG, NAMESPACE, PEER, POD, Kind
+from pacs_operator.kube.inventory import APPLY_ORDER, APPROVAL, ARCHIVE, CATALOG, IMPORT, NAMESPACE, PEER, POD, Kind
 
 _CHILDREN: tuple[Kind, ...] = (*(kind for kind in APPLY_ORDER if kind is not NAMESPACE), POD)
 _SUFFIXES = tuple(f"-{zone.value}" for zone in Zone)
@@ -110,7 +110,7 @@ def register(registry: kopf.OperatorRegistry, wakeup: Wakeup) -> None:
     watch(PEER, wakeup.peer)
     watch(CATALOG, wakeup.catalog)
     watch(NAMESPACE, wakeup.namespace)
-    for kind in (*_CHILDREN, APPROVAL):
+    for kind in (*_CHILDREN, APPROVAL, IMPORT):
         watch(kind, wakeup.child)
 
     @kopf.on.login(registry=registry, id="login")

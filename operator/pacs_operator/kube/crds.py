@@ -2,7 +2,7 @@
 
 from pacs_operator.domain.errors import PacsError
 from pacs_operator.domain.names import GROUP
-from pacs_operator.kube.inventory import APPROVAL, ARCHIVE, CATALOG, CRD, PEER
+from pacs_operator.kube.inventory import APPROVAL, ARCHIVE, CATALOG, CRD, IMPORT, PEER
 from pacs_operator.kube.port import KubePort, annotations_of
 
 ANNOTATION_REVISION = f"{GROUP}/crd-revision"
@@ -23,7 +23,7 @@ def check_crds(kube: KubePort) -> None:
     CrdTooOldError
         Names the CRD, its revision and the one needed.
     """
-    for kind in (ARCHIVE, PEER, CATALOG, APPROVAL):
+    for kind in (ARCHIVE, PEER, CATALOG, APPROVAL, IMPORT):
         name = f"{kind.plural}.{GROUP}"
         live = kube.get(CRD, name)
         if live is None:

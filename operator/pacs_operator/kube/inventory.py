@@ -70,6 +70,7 @@ ARCHIVE = Kind(names.API_VERSION, "PacsArchive", "pacsarchives", False, (*_READ,
 PEER = Kind(names.API_VERSION, "DicomPeer", "dicompeers", True, _READ, ("patch",))
 CATALOG = Kind(names.API_VERSION, "PacsCatalog", "pacscatalogs", False, _READ)
 APPROVAL = Kind(names.API_VERSION, "PacsApproval", "pacsapprovals", True, _READ)
+IMPORT = Kind(names.API_VERSION, "PacsImport", "pacsimports", True, _READ, ("patch",))
 CRD = Kind("apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", False, ("get",))
 STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", False, ("get",))
 VOLUME = Kind("v1", "PersistentVolume", "persistentvolumes", False, ("get",))  # is it gone with its claim?
@@ -128,6 +129,7 @@ INVENTORY: tuple[Kind, ...] = (
     PEER,
     CATALOG,
     APPROVAL,
+    IMPORT,
     CRD,
     STORAGE_CLASS,
     VOLUME,

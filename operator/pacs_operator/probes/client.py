@@ -35,7 +35,8 @@ class Session:
     endpoint: Endpoint
     calling: str
     called: str
-    context: ssl.SSLContext
+    context: ssl.SSLContext | None
+    """None: in clear, which only an import's source may be asked for."""
     server_name: str
     connect_seconds: float = 5.0
     dimse_seconds: float = 30.0
@@ -82,7 +83,7 @@ def associated(
         contexts=list(contexts),
         ae_title=session.called,
         ext_neg=list(roles),
-        tls_args=(session.context, session.server_name),
+        tls_args=(session.context, session.server_name) if session.context is not None else None,
         evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *handlers],
         max_pdu=0,
     )

@@ -8,7 +8,7 @@ from pacs_operator.domain.agentconfig import AgentStatus, LeafStatus, PeerActivi
 from pacs_operator.domain.errors import PacsError, VaultError
 from pacs_operator.domain.leaves import leaves_of
 from pacs_operator.domain.names import Component, service_dns
-from pacs_operator.domain.probepeers import probe_peers
+from pacs_operator.domain.probepeers import own_peers
 from pacs_operator.domain.rotation import Rotation, pending
 from pacs_operator.domain.status import CertificateStatus
 from pacs_operator.kube.port import Manifest, labels_of, metadata
@@ -55,7 +55,9 @@ def believable(run: Pass, component: Component, told: AgentStatus) -> AgentStatu
     conditions and in metrics.
     """
     given = {leaf.name: leaf.ca for leaf in leaves_of(component, run.name)}
-    known = {decision.claim.key for decision in run.decisions} | {peer.id for peer in probe_peers(run.name)}
+    known = {decision.claim.key for decision in run.decisions} | {
+        peer.id for peer in own_peers(run.name, importing=True)
+    }
     leaves = {leaf.name: leaf for leaf in told.leaves if given.get(leaf.name) is leaf.ca}
     seen = {peer.id: _until(peer, _end(run.now)) for peer in told.peers if peer.id in known}
     update = {

@@ -24,6 +24,7 @@ from pacs_operator.reconcile import (
     destruction,
     evidence,
     fences,
+    imports,
     ingest,
     legacy,
     observe,
@@ -230,6 +231,7 @@ def _stages(run: Pass) -> None:
     zones.establish(run)
     retention.check_kept(run)
     observe.read_owned(run)
+    imports.read(run)
     peers.accept(run)
     run.desired = workloads.desired_of(run, run.archive)
     if run.desired is None:
@@ -251,6 +253,7 @@ def _stages(run: Pass) -> None:
     _prune(run)
     facts = peers.StatusFacts(run.lineage, run.now, peerwatch.watch(run), legacy.hours_of(run.archive))
     peers.write_statuses(run.ports.kube, run.decisions, run.peer_objects, facts)
+    imports.write_statuses(run)
     status.fill(run)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pacs_operator.control.port import AgentPort
 from pacs_operator.domain.acceptance import Decision
@@ -13,7 +13,7 @@ from pacs_operator.domain.catalog import Release
 from pacs_operator.domain.conditions import Condition, ConditionType
 from pacs_operator.domain.destruction import Verdict
 from pacs_operator.domain.errors import InvalidSpecError, PacsError
-from pacs_operator.domain.facts import ClusterSettings, Desired, VaultSettings
+from pacs_operator.domain.facts import ClusterSettings, Desired, Importing, VaultSettings
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import Component
 from pacs_operator.domain.status import MAX_MESSAGE, ArchiveStatus
@@ -21,6 +21,9 @@ from pacs_operator.kube.apply import Applier, Key
 from pacs_operator.kube.events import Notice
 from pacs_operator.kube.port import KubePort, Manifest, metadata
 from pacs_operator.vault.port import VaultPort
+
+if TYPE_CHECKING:
+    from pacs_operator.reconcile.imports import ImportState
 
 
 class Renderer(Protocol):
@@ -104,6 +107,8 @@ class Pass:
     decisions: list[Decision] = field(default_factory=list)
     peer_objects: dict[str, Manifest] = field(default_factory=dict)
     peers: LivePeers | None = None
+    importing: Importing | None = None  # the PacsImport whose turn it is
+    imports: list["ImportState"] = field(default_factory=list)
     silent: dict[str, bool] = field(default_factory=dict)  # by peer that is expected to come, where it is known
     desired: Desired | None = None
     manifests: list[Manifest] = field(default_factory=list)

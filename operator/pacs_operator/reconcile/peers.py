@@ -14,7 +14,7 @@ from pacs_operator.domain.gatepeers import LegacyDoor, LiveIssuer, LivePeer, Liv
 from pacs_operator.domain.legacy import Legacy, StaffedHours
 from pacs_operator.domain.names import CaName, Component, peer_role, pki_mount
 from pacs_operator.domain.peer import Peer
-from pacs_operator.domain.probepeers import probe_peers
+from pacs_operator.domain.probepeers import own_peers
 from pacs_operator.domain.staffed import closing_time
 from pacs_operator.domain.status import MAX_MESSAGE, PeerCondition, PeerConditionType, PeerFinding, PeerStatus
 from pacs_operator.kube.apply import content_hash
@@ -40,8 +40,9 @@ def accept(run: Pass) -> None:
     judge(run, run.archive)
     spec = run.archive.spec if run.archive else None
     containment, hours = (spec.containment, spec.dicom.staffed_hours) if spec else (None, None)
-    trusted = issuers.live_issuers(run.archive)
-    run.peers = live_peers(run.name, accepted_peers(run.decisions), containment, hours, trusted)
+    trusted, importing = issuers.live_issuers(run.archive), run.importing is not None
+    accepted = accepted_peers(run.decisions)
+    run.peers = live_peers(run.name, accepted, containment, hours, trusted, importing=importing)
 
 
 def judge(run: Pass, archive: Archive | None, consenting: set[str] | None = None) -> None:
@@ -72,16 +73,18 @@ def _as_known(run: Pass, claim: Claim) -> Claim:
     return replace(claim, error=error) if error and generation == claim.generation else claim
 
 
-def live_peers(
+def live_peers(  # noqa: PLR0913  # all that the list is made of
     archive: str,
     accepted: list[Peer],
     containment: Containment | None = None,
     hours: StaffedHours | None = None,
     trusted: list[LiveIssuer] | None = None,
+    *,
+    importing: bool = False,
 ) -> LivePeers:
-    """Return what gate and Orthanc apply: the archive's own probes and the accepted peers."""
+    """Return what gate and Orthanc apply: the archive's own probes and import, and the accepted peers."""
     known = by_key(accepted)
-    everybody = [*probe_peers(archive), *(live_peer(peer, known, hours) for peer in accepted)]
+    everybody = [*own_peers(archive, importing=importing), *(live_peer(peer, known, hours) for peer in accepted)]
     return as_list(contain(everybody, containment), trusted)
 
 

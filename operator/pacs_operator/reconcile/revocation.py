@@ -25,7 +25,7 @@ from pacs_operator.domain.legacy import LegacyPorts
 from pacs_operator.domain.names import ZONE_OF, Component, Zone, namespace_of
 from pacs_operator.domain.narrowing import common_networks, narrowed
 from pacs_operator.domain.peer import Right, TlsTier
-from pacs_operator.domain.probepeers import CONFORMANCE_PEER_ID, STORE_ONLY_PEER_ID, probe_peers
+from pacs_operator.domain.probepeers import CONFORMANCE_PEER_ID, IMPORT_PEER_ID, STORE_ONLY_PEER_ID, own_peers
 from pacs_operator.kube.inventory import CONFIG_MAP, NAMESPACE, POD, POLICY
 from pacs_operator.kube.port import Manifest, labels_of, metadata
 from pacs_operator.reconcile import fences, issuers, legacy, peers, status, zones
@@ -36,6 +36,7 @@ from pacs_operator.render.pods import PEERS_CONFIG_MAP
 _ENFORCERS = (Component.GATE, Component.ORTHANC)
 _ANY_SOURCE = ["0.0.0.0/0", "::/0"]
 PROBE_IDS = (CONFORMANCE_PEER_ID, STORE_ONLY_PEER_ID)
+_OWN_IDS = (*PROBE_IDS, IMPORT_PEER_ID)
 _SHOWN = 8
 
 
@@ -98,7 +99,8 @@ def survey(run: Pass) -> Cut:
     peers.judge(run, archive, consenting)
     hours = archive.spec.dicom.staffed_hours
     known = by_key(accepted_peers(run.decisions))
-    accepted = [*probe_peers(run.name), *(peers.live_peer(peer, known, hours) for peer in known.values())]
+    importing = any(peer.id == IMPORT_PEER_ID for _, before, _ in cut.lists.values() for peer in before.peers)
+    accepted = [*own_peers(run.name, importing=importing), *(peers.live_peer(peer, known, hours) for peer in known.values())]
     wanted = {peer.id: peer for peer in contain(accepted, containment.wanted(run.live.get("spec")))}
     trusted = issuers.live_issuers(archive)
     for component, (live, before, _) in cut.lists.items():
@@ -137,7 +139,7 @@ def _narrow(before: LivePeers, wanted: dict[str, LivePeer], trusted: list[LiveIs
 
 def in_order(left: Iterable[LivePeer], trusted: list[LiveIssuer] | None) -> LivePeers:
     """Return the list in the order in which a full pass makes it, so that the same peers have the same revision."""
-    return peers.as_list(sorted(left, key=lambda peer: (peer.id not in PROBE_IDS, peer.id)), trusted)
+    return peers.as_list(sorted(left, key=lambda peer: (peer.id not in _OWN_IDS, peer.id)), trusted)
 
 
 def _ours(run: Pass, namespace: str) -> bool:

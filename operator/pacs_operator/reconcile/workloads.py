@@ -306,4 +306,5 @@ def desired_of(run: Pass, archive: Archive, conformance_run: str | None = None) 
         cluster=run.settings.cluster,
         peers=run.peers,
         conformance_run=conformance_run,
+        importing=run.importing,
     )

@@ -30,6 +30,7 @@ _TRUST = {
     Component.ORTHANC: [CaName.INTERNAL, CaName.CONTROL],
     Component.POSTGRES: [CaName.INTERNAL, CaName.CONTROL],
     Component.CONFORMANCE: [CaName.PEERS, CaName.CONTROL],
+    Component.IMPORTER: [CaName.PEERS],
 }
 
 # Vault may be sealed when a pod starts: the agent itself keeps trying, a restart would only add to its back-off.
@@ -56,9 +57,9 @@ def config(desired: Desired, component: Component) -> AgentConfig:
             }
         case Component.POSTGRES:
             specific = {"postgres_socket_dir": RUN_DIR}
-        case Component.CONFORMANCE:
+        case Component.CONFORMANCE | Component.IMPORTER:
             pass
-    serves = component is not Component.CONFORMANCE
+    serves = component not in (Component.CONFORMANCE, Component.IMPORTER)
     return AgentConfig(
         component=component,
         lineage_id=desired.lineage_id,

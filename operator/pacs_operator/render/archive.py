@@ -7,6 +7,7 @@ from pacs_operator.render import (
     conformance,
     gate_workload,
     identity,
+    importer,
     orthanc_workload,
     policies,
     postgres_workload,
@@ -38,6 +39,7 @@ def render_archive(desired: Desired) -> list[Manifest]:
         *_network(desired),
         *_workloads(desired),
         *conformance.render(desired),
+        *importer.render(desired),
     ]
 
 

@@ -1,7 +1,7 @@
 """One ServiceAccount for each component: what its pod is towards Vault, and nothing towards the Kubernetes API."""
 
 from pacs_operator.domain.facts import Desired
-from pacs_operator.render.manifests import Manifest, namespaced
+from pacs_operator.render.manifests import Manifest, components, namespaced
 
 
 def render(desired: Desired) -> list[Manifest]:
@@ -11,5 +11,5 @@ def render(desired: Desired) -> list[Manifest]:
             **namespaced(desired, "ServiceAccount", component.value, component),
             "automountServiceAccountToken": False,
         }
-        for component in desired.archive.spec.components
+        for component in components(desired)
     ]

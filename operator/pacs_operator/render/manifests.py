@@ -59,6 +59,11 @@ def pod_labels(desired: Desired, component: Component) -> dict[str, str]:
     }
 
 
+def components(desired: Desired) -> list[Component]:
+    """Return the components that the archive has now: the importer only while there is something to import."""
+    return [each for each in desired.archive.spec.components if each is not Component.IMPORTER or desired.importing is not None]
+
+
 def selector(desired: Desired, component: Component) -> dict[str, str]:
     """Return what Services, workloads and policies select a component's pods by."""
     return {names.LABEL_ARCHIVE: desired.archive.name, names.LABEL_COMPONENT: component.value}

@@ -14,6 +14,7 @@ UIDS = {
     Component.ORTHANC: 10001,
     Component.GATE: 10002,
     Component.POSTGRES: 10003,
+    Component.IMPORTER: 10004,
 }
 
 _TOKEN_SECONDS = 600  # the shortest life the kubelet hands out

@@ -11,6 +11,7 @@ from pacs_operator.domain.connections import (
     LEGACY,
     OPERATOR,
     PEERS,
+    SOURCE,
     VAULT,
     Connection,
     End,
@@ -19,7 +20,7 @@ from pacs_operator.domain.connections import (
 )
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import ANNOTATION_REASON, ZONE_OF, Component, Zone, namespace_of
-from pacs_operator.render.manifests import Manifest, namespaced, selector
+from pacs_operator.render.manifests import Manifest, components, namespaced, selector
 
 DEFAULT_DENY = "default-deny"
 # Set by the API server itself and immutable; our own zone labels could be put on a foreign namespace.
@@ -29,7 +30,7 @@ _NAMESPACE_NAME = "kubernetes.io/metadata.name"
 def render(desired: Desired) -> list[Manifest]:
     """Return every network policy of the archive."""
     manifests = [_default_deny(desired, zone) for zone in Zone]
-    for component in desired.archive.spec.components:
+    for component in components(desired):
         manifests.append(_policy(desired, component, "Ingress"))
         manifests.append(_policy(desired, component, "Egress"))
     return manifests
@@ -72,6 +73,8 @@ def _policy(desired: Desired, component: Component, direction: str) -> Manifest:
     for row in CONNECTIONS:
         if not applies(row, external_database=external) or (row.target if inward else row.source) != component:
             continue
+        if desired.importing is None and Component.IMPORTER in (row.source, row.target):
+            continue  # an import is there for a time only: without one, nobody's policies speak of it
         reasons.append(_explained(row))
         if row.source == LEGACY:
             rules += _doors(desired)
@@ -103,6 +106,10 @@ def _name(end: End) -> str:
 
 def _ends(desired: Desired, row: Connection, end: End) -> Iterator[tuple[list[Manifest], list[Manifest]]]:
     """Yield the far end of a connection and its ports; devices listen each at a port of its own."""
+    if end == SOURCE and desired.importing is not None:
+        source = desired.importing.spec.source
+        yield _blocks([source.address]), [{"protocol": protocol, "port": source.port} for protocol in row.protocols]
+        return
     if end != DESTINATIONS:
         yield _peers(desired, end), _ports(desired, row)
         return

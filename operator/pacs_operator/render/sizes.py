@@ -40,6 +40,7 @@ _DEFAULTS = {
     Component.ORTHANC: Size(cpu_milli=200, memory_mi=2048),
     Component.POSTGRES: Size(cpu_milli=100, memory_mi=512),
     Component.CONFORMANCE: Size(cpu_milli=100, memory_mi=512),
+    Component.IMPORTER: Size(cpu_milli=100, memory_mi=1536),  # four copies of the largest object while it passes
 }
 
 

@@ -40,8 +40,9 @@ def _namespace(desired: Desired, zone: Zone) -> Manifest:
 def _quota(desired: Desired, zone: Zone) -> Manifest:
     """Return the zone's quota: room for what we run there and its replacement, for nothing else.
 
-    Only the edge may open ports of the nodes, only archive and data may hold volumes. Memory is not counted: when
-    a spec shrinks it, the larger pods that still run would leave no room for those that replace them.
+    Only the edge may open ports of the nodes, only archive and data may hold volumes, and ops an import's journal.
+    Memory is not counted: when a spec shrinks it, the larger pods that still run would leave no room for those that
+    replace them.
     """
     service = desired.archive.spec.gate.service
     at_edge = zone is Zone.EDGE
@@ -57,7 +58,8 @@ def _quota(desired: Desired, zone: Zone) -> Manifest:
 
 def _holding(desired: Desired) -> tuple[Zone, ...]:
     """Return the zones with a volume; with an external index the zone of the index holds nothing at all."""
-    return (Zone.ARCHIVE,) if desired.archive.spec.database.external else (Zone.ARCHIVE, Zone.DATA)
+    own = (Zone.ARCHIVE,) if desired.archive.spec.database.external else (Zone.ARCHIVE, Zone.DATA)
+    return (*own, Zone.OPS) if desired.importing is not None else own
 
 
 def _legacy_ports(desired: Desired) -> int:
