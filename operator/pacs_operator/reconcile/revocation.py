@@ -100,7 +100,10 @@ def survey(run: Pass) -> Cut:
     hours = archive.spec.dicom.staffed_hours
     known = by_key(accepted_peers(run.decisions))
     importing = any(peer.id == IMPORT_PEER_ID for _, before, _ in cut.lists.values() for peer in before.peers)
-    accepted = [*own_peers(run.name, importing=importing), *(peers.live_peer(peer, known, hours) for peer in known.values())]
+    accepted = [
+        *own_peers(run.name, importing=importing),
+        *(peers.live_peer(peer, known, hours) for peer in known.values()),
+    ]
     wanted = {peer.id: peer for peer in contain(accepted, containment.wanted(run.live.get("spec")))}
     trusted = issuers.live_issuers(archive)
     for component, (live, before, _) in cut.lists.items():

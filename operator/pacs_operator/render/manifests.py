@@ -61,7 +61,11 @@ def pod_labels(desired: Desired, component: Component) -> dict[str, str]:
 
 def components(desired: Desired) -> list[Component]:
     """Return the components that the archive has now: the importer only while there is something to import."""
-    return [each for each in desired.archive.spec.components if each is not Component.IMPORTER or desired.importing is not None]
+    return [
+        each
+        for each in desired.archive.spec.components
+        if each is not Component.IMPORTER or desired.importing is not None
+    ]
 
 
 def selector(desired: Desired, component: Component) -> dict[str, str]:
