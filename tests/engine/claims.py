@@ -1,4 +1,4 @@
-"""Volume claims as a cluster treats them: bound, and resized only where the API server lets them be."""
+"""Volume claims and node ports as a cluster treats them: given only where the API server lets them be."""
 
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,16 @@ def check_resize(api: "SimulatedApi", before: Manifest, after: Manifest) -> None
     storage_class = api.objects.get(("StorageClass", "", before["spec"]["storageClassName"])) or {}
     if smaller(old, new) and storage_class.get("allowVolumeExpansion") is not True:
         raise ApiForbiddenError("only dynamically provisioned pvc can be resized and the storageclass ...", action="no")
+
+
+def check_service(api: "SimulatedApi", service: Manifest) -> None:
+    """Refuse a Service in the API server's words (tests/apiserver/test_exposure.py asks a real one for them)."""
+    for index, port in enumerate(service["spec"].get("ports") or []):
+        words = api.refused_ports.get(port.get("nodePort") or 0)
+        if words:
+            where = f"spec.ports[{index}].nodePort: Invalid value: {port['nodePort']}"
+            name = service["metadata"]["name"]
+            raise ApiInvalidError(f'Service "{name}" is invalid: {where}: {words}', action="none")
 
 
 def settle(api: "SimulatedApi", key: "Key", resizes: str) -> None:

@@ -75,6 +75,7 @@ class SimulatedApi:
         self.objects: dict[Key, Manifest] = {}
         self.applied: dict[Key, dict[str, Manifest]] = {}
         self.reads: list[str] = []
+        self.refused_ports: dict[int, str] = {}  # node port -> why the API server does not give it
         self.now = "2026-11-20T08:00:00Z"
         self._version = 0
         self._uids = 0
@@ -276,6 +277,8 @@ class SimulatedApi:
         exact: bool = False,
     ) -> Manifest:
         before = self.objects.get(key)
+        if key[0] == "Service":
+            claims.check_service(self, live)
         if before is not None and key[0] == "PersistentVolumeClaim":
             claims.check_resize(self, before, live)
         if manager:

@@ -164,7 +164,24 @@ class GateService(Model):
     type: Literal["NodePort", "LoadBalancer"]
     node_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     load_balancer_class: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    load_balancer_node_ports: Literal["Allocated", "None"] | None = None
     annotations: Annotated[dict[str, str], Field(max_length=32)] = {}
+
+    @model_validator(mode="after")
+    def _node_ports_or_none(self) -> Self:
+        if self.load_balancer_node_ports is None:
+            return self
+        if self.type != "LoadBalancer":
+            raise InvalidSpecError(
+                f"spec.gate.service.loadBalancerNodePorts: given while type is {self.type}",
+                action="leave it out, or use type LoadBalancer",
+            )
+        if self.load_balancer_node_ports == "None" and self.node_port is not None:
+            raise InvalidSpecError(
+                "spec.gate.service.nodePort: given while loadBalancerNodePorts is None",
+                action="leave one of the two out",
+            )
+        return self
 
 
 class Gate(Model):

@@ -23,6 +23,7 @@ class ConditionType(StrEnum):
     IMAGES_INTACT = "ImagesIntact"
     NETWORK_ISOLATED = "NetworkIsolated"
     CONFORMANCE_PASSED = "ConformancePassed"
+    GATE_EXPOSED = "GateExposed"
     LEGACY_PEERS = "LegacyPeers"  # only once an archive took a device without TLS
     PEER_ISSUERS = "PeerIssuers"  # only once an archive named authorities of the hospital
     CONTAINED = "Contained"  # only once an archive was contained

@@ -18,6 +18,7 @@ from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import Component
 from pacs_operator.domain.status import MAX_MESSAGE, ArchiveStatus
 from pacs_operator.kube.apply import Applier, Key
+from pacs_operator.kube.errors import ApiInvalidError
 from pacs_operator.kube.events import Notice
 from pacs_operator.kube.port import KubePort, Manifest, metadata
 from pacs_operator.vault.port import VaultPort
@@ -113,6 +114,7 @@ class Pass:
     desired: Desired | None = None
     manifests: list[Manifest] = field(default_factory=list)
     vault_error: PacsError | None = None
+    service_refused: ApiInvalidError | None = None  # the gate's; the rest of the pass went on
     waiting: list[str] = field(default_factory=list)
     pulling: str | None = None  # new images are being tried; until that is done no template takes them
     wrote_workload: bool = False

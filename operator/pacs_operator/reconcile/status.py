@@ -23,7 +23,16 @@ from pacs_operator.domain.status import (
 from pacs_operator.kube.events import Notice, post
 from pacs_operator.kube.inventory import ARCHIVE, SERVICE
 from pacs_operator.kube.port import Manifest, metadata
-from pacs_operator.reconcile import database, evidence, ingest, issuers, legacy, scrub, volumes
+from pacs_operator.reconcile import (
+    database,
+    evidence,
+    exposure,
+    ingest,
+    issuers,
+    legacy,
+    scrub,
+    volumes,
+)
 from pacs_operator.reconcile.agents import activity, answers, certificates, reported, unconfirmed
 from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
@@ -45,6 +54,7 @@ _ANNOUNCED = (
     ConditionType.IMAGES_INTACT,
     ConditionType.NETWORK_ISOLATED,
     ConditionType.CONFORMANCE_PASSED,
+    ConditionType.GATE_EXPOSED,
     ConditionType.LEGACY_PEERS,
     ConditionType.PEER_ISSUERS,
     ConditionType.CONTAINED,
@@ -103,6 +113,7 @@ def fill(run: Pass) -> None:
     _peers_condition(run)
     evidence.conformance(run)
     evidence.isolation(run)
+    exposure.report(run)
     legacy.report(run)
     issuers.report(run)
     ingest.condition(run)
@@ -256,6 +267,8 @@ def _summary(run: Pass) -> None:
     needed = [ConditionType.DATABASE_READY, ConditionType.CERTIFICATES_CURRENT, ConditionType.CONFORMANCE_PASSED]
     if run.archive is not None and run.archive.spec.encryption.on:
         needed.insert(2, ConditionType.IMAGES_ENCRYPTED)
+    if run.service_refused is not None:
+        needed.append(ConditionType.GATE_EXPOSED)  # no address alone is no reason: nodes' ports may be what is used
     provisioned = run.conditions.get(ConditionType.VAULT_READY)
     open_ends = [run.conditions[kind] for kind in needed if not _promise_kept(run, kind)]
     run.set(ConditionType.STALLED, "False", "NotStalled", "Nothing here needs a person")

@@ -3,13 +3,14 @@
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.disruption import Cause, may_disrupt
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.names import GROUP, Component
+from pacs_operator.domain.names import GROUP, ZONE_OF, Component, namespace_of
 from pacs_operator.domain.rotation import ANNOTATION_RESTARTED_FOR, Rotation
 from pacs_operator.domain.status import MAX_WAITING, MAX_WAITING_TEXT
-from pacs_operator.kube.apply import Written, content_hash, in_apply_order
+from pacs_operator.kube.apply import Key, Written, content_hash, in_apply_order
 from pacs_operator.kube.diff import Difference, Path, show
+from pacs_operator.kube.errors import ApiInvalidError
 from pacs_operator.kube.events import Notice
-from pacs_operator.kube.inventory import CONFIG_MAP, DEPLOYMENT, STATEFUL_SET, Kind, kind_of
+from pacs_operator.kube.inventory import CONFIG_MAP, DEPLOYMENT, SERVICE, STATEFUL_SET, Kind, kind_of
 from pacs_operator.kube.port import Manifest, annotations_of, display, key_of, metadata
 from pacs_operator.reconcile import pullcheck, volumes
 from pacs_operator.reconcile.context import Pass
@@ -81,11 +82,27 @@ def apply_all(run: Pass) -> None:
             written = _apply_workload(run, kind, _carried(manifest, live), live)
             run.wrote_workload = run.wrote_workload or written is not None
         else:
-            written = run.memory.applier.write(manifest, live)
+            written = _write(run, manifest, live)
         if written:
             run.owned[key_of(manifest)] = written.manifest
             _tell(run, written)
     run.waiting = sorted(set(run.waiting))[:MAX_WAITING]
+
+
+def _write(run: Pass, manifest: Manifest, live: Manifest | None) -> Written | None:
+    """Apply what interrupts nothing; a Service of the gate that the API server refuses holds up nothing else."""
+    try:
+        return run.memory.applier.write(manifest, live)
+    except ApiInvalidError as error:
+        if key_of(manifest) != gates_service(run.name):
+            raise
+        run.service_refused = error
+        return None
+
+
+def gates_service(archive: str) -> Key:
+    """Return the key of the Service that devices reach an archive's gate by."""
+    return SERVICE.kind, namespace_of(archive, ZONE_OF[Component.GATE]), Component.GATE.value
 
 
 def _read_at_start(manifest: Manifest) -> bool:

@@ -55,6 +55,8 @@ def _service(desired: Desired) -> Manifest:
     }
     if wanted.type == "LoadBalancer" and wanted.load_balancer_class is not None:
         spec["loadBalancerClass"] = wanted.load_balancer_class
+    if wanted.load_balancer_node_ports == "None":
+        spec["allocateLoadBalancerNodePorts"] = False
     head = namespaced(desired, "Service", NAME, Component.GATE, dict(wanted.annotations))
     return {**head, "spec": spec}
 
