@@ -2,13 +2,14 @@
 
 import copy
 import fnmatch
+import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pydicom.dataset import Dataset
-from pydicom.uid import AllTransferSyntaxes
-from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pydicom.uid import AllTransferSyntaxes, ExplicitVRLittleEndian, UltrasoundImageStorage
+from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
 from pynetdicom.events import Event
 
 from pacs_operator.domain.names import PROBE_PATIENT_PREFIX
@@ -16,6 +17,7 @@ from pacs_operator.domain.peer import Right
 from pacs_operator.probes.wire import Endpoint
 
 FIND_MODELS = ("1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.2.1")
+MOVE_MODELS = ("1.2.840.10008.5.1.4.1.2.1.2", "1.2.840.10008.5.1.4.1.2.2.2")
 GET_MODELS = ("1.2.840.10008.5.1.4.1.2.1.3", "1.2.840.10008.5.1.4.1.2.2.3")
 VERIFICATION = "1.2.840.10008.1.1"
 KEYS = {
@@ -39,6 +41,7 @@ class Faults:
     alters: bool = False
     finds_too_much_at: str | None = None
     keeps_removed: bool = False
+    moves_anywhere: bool = False
 
 
 @dataclass
@@ -48,6 +51,7 @@ class Archive:
     rights: dict[str, set[Right]]
     probes: set[str]
     faults: Faults = field(default_factory=Faults)
+    destinations: dict[str, tuple[str, int, ssl.SSLContext]] = field(default_factory=dict)  # by AE title
 
     def __post_init__(self) -> None:
         self.objects: dict[str, Dataset] = {}
@@ -55,7 +59,7 @@ class Archive:
         self._lock = threading.Lock()
         ae = AE(ae_title="BEHIND")
         ae.maximum_associations = 50
-        for uid in (VERIFICATION, *FIND_MODELS, *GET_MODELS):
+        for uid in (VERIFICATION, *FIND_MODELS, *GET_MODELS, *MOVE_MODELS):
             ae.add_supported_context(uid)
         for context in AllStoragePresentationContexts:
             ae.add_supported_context(context.abstract_syntax or "", AllTransferSyntaxes, scu_role=True, scp_role=True)
@@ -64,6 +68,7 @@ class Archive:
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_FIND, self._find),
             (evt.EVT_C_GET, self._get),
+            (evt.EVT_C_MOVE, self._move),
         ]
         self._server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)  # type: ignore[arg-type]
         assert self._server is not None
@@ -120,11 +125,14 @@ class Archive:
                 yield 0xFF00, match
 
     def _get(self, event: Event) -> Iterator[object]:
-        found = [each for each in list(self.objects.values()) if _matches(each, event.identifier)]
         if not self._may(event, Right.GET) and not self.faults.get_for_anybody:
             yield 1
             yield 0x0124, None
             return
+        yield from self._found(event)
+
+    def _found(self, event: Event) -> Iterator[object]:
+        found = [each for each in list(self.objects.values()) if _matches(each, event.identifier)]
         yield len(found)
         for dataset in found:
             sent = dataset
@@ -132,6 +140,18 @@ class Archive:
                 sent = copy.deepcopy(dataset)
                 sent.PatientSex = "F" if dataset.get("PatientSex") != "F" else "M"
             yield 0xFF00, sent
+
+    def _move(self, event: Event) -> Iterator[object]:
+        destination = self.destinations.get(str(event.move_destination).strip())
+        if self.faults.moves_anywhere:
+            destination = destination or next(iter(self.destinations.values()))
+        if not self._may(event, Right.MOVE) or destination is None:
+            yield None, None
+            return
+        address, port, context = destination
+        contexts = [build_context(UltrasoundImageStorage, ExplicitVRLittleEndian)]
+        yield address, port, {"contexts": contexts, "tls_args": (context, "ws1.imaging.example"), "ae_title": "WS1"}
+        yield from self._found(event)
 
     def remove_patient(self, patient_id: str) -> int:
         doomed = [uid for uid, each in self.objects.items() if each.PatientID == patient_id]

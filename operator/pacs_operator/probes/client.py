@@ -36,7 +36,7 @@ class Session:
     calling: str
     called: str
     context: ssl.SSLContext | None
-    """None: in clear, which only an import's source may be asked for."""
+    """None: in clear, as an import asks its source, and a device without TLS the archive."""
     server_name: str
     connect_seconds: float = 5.0
     dimse_seconds: float = 30.0
@@ -193,7 +193,7 @@ def get(session: Session, model: str, identifiers: Sequence[Dataset], storage: I
     fetched = Fetched()
 
     def keep(event: Event) -> int:
-        fetched.objects.append(_retrieved(event))
+        fetched.objects.append(retrieved(event))
         return SUCCESS
 
     pairs = sorted(set(storage))
@@ -215,7 +215,29 @@ def _get_one(association: Association, model: str, identifier: Dataset) -> int |
     return status
 
 
-def _retrieved(event: Event) -> Retrieved:
+def move(session: Session, model: str, destination: str, identifiers: Iterable[Dataset]) -> list[int | None]:
+    """Have objects sent to an AE title and return the final status of each request; None: none came.
+
+    Parameters
+    ----------
+    destination
+        AE title that the archive knows the receiving device by.
+    identifiers
+        One request each, all in one association.
+    """
+    statuses: list[int | None] = []
+    with associated(session, [build_context(model, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])]) as association:
+        for identifier in identifiers:
+            status = None
+            if association.accepted_contexts and association.is_established:
+                for answer, _ in association.send_c_move(identifier, destination, model):
+                    status = _status(answer)
+            statuses.append(status)
+    return statuses
+
+
+def retrieved(event: Event) -> Retrieved:
+    """Return the object of a C-STORE as it came."""
     request = cast(C_STORE, event.request)
     return Retrieved(
         sop_instance_uid=str(request.AffectedSOPInstanceUID),

@@ -1,15 +1,16 @@
 """A modality outside the cluster: sends real files, finds them, takes them back, and compares them whole."""
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from pacs_operator.probes.client import SUCCESS, Session, echo, find, get, store
+from pacs_operator.probes.client import SUCCESS, Retrieved, Session, echo, find, get, move, store
 from pacs_operator.probes.compare import decode, differences, encode
 from pacs_operator.probes.samples import Sample, Samples, encapsulated_document, reserved_document
-from pacs_operator.probes.servicechecks import STUDY_ROOT, STUDY_ROOT_GET, query, status_code
+from pacs_operator.probes.servicechecks import STUDY_ROOT, STUDY_ROOT_GET, STUDY_ROOT_MOVE, query, status_code
+from pacs_operator.probes.station import Station, listening
 
 
 class Act(StrEnum):
@@ -21,6 +22,7 @@ class Act(StrEnum):
     GET = "get"
     RESERVED = "reserved"
     EXCHANGE = "exchange"
+    MOVE = "move"
 
 
 class Outcome(StrEnum):
@@ -76,32 +78,43 @@ class Visit:
         The gate, the titles and the modality's certificate.
     chosen
         The objects to send, and those that are not, with the reason.
+    station
+        Where it listens; only a visit that moves needs it.
+    unlisted
+        AE title that the archive may not send to on this device's word; only a visit that moves needs it.
     """
 
-    def __init__(self, session: Session, chosen: Samples) -> None:
-        self._session = session
+    def __init__(
+        self, session: Session, chosen: Samples, station: Station | None = None, unlisted: str | None = None
+    ) -> None:
+        self._session, self._station, self._unlisted = session, station, unlisted
         self.skipped = chosen.skipped
         self.journeys = [Journey(sample) for sample in chosen.sent]
         self.echo: str | None = None
         self.reserved: str | None = None
         self.reserved_twin: str | None = None
+        self.moved: str | None = None
+        self.moved_to_unlisted: str | None = None
+        self.strangers = 0
 
     @property
     def fine(self) -> bool:
         """Tell whether everything that was tried went well."""
         good = status_code(SUCCESS)
         reserved_held = self.reserved is None or (self.reserved != good and self.reserved_twin == good)
-        return self.echo in (None, good) and reserved_held and all(journey.fine for journey in self.journeys)
+        moved = self.moved in (None, good) and self.moved_to_unlisted != good and not self.strangers
+        every = all(journey.fine for journey in self.journeys)
+        return self.echo in (None, good) and reserved_held and moved and every
 
     def do(self, act: Act) -> None:
-        """Do one act, or for ``exchange`` all of them.
+        """Do one act, or for ``exchange`` all that need no device that listens.
 
         Raises
         ------
         NotAssociatedError
             The gate granted no association.
         """
-        acts = [each for each in Act if each is not Act.EXCHANGE] if act is Act.EXCHANGE else [act]
+        acts = _EXCHANGE if act is Act.EXCHANGE else [act]
         for each in acts:
             _ACTS[each](self)
 
@@ -133,13 +146,31 @@ class Visit:
 
     def _get(self) -> None:
         """Take each study back and compare object by object."""
-        studies: dict[str, list[Journey]] = defaultdict(list)
-        for journey in self.journeys:
-            studies[str(journey.sample.dataset.StudyInstanceUID)].append(journey)
-        kinds = {journey.sample.kind for journey in self.journeys}
-        queries = [query("STUDY", StudyInstanceUID=study) for study in studies]
-        fetched = get(self._session, STUDY_ROOT_GET, queries, kinds)
-        back = {each.sop_instance_uid: each for each in fetched.objects}
+        fetched = get(self._session, STUDY_ROOT_GET, self._studies(), self._kinds())
+        self._compare(fetched.objects)
+
+    def _move(self) -> None:
+        """Have each study sent to itself and compare what arrives; then ask for the same to go to somebody else."""
+        if self._station is None:
+            raise ValueError("a device that moves has to listen")
+        with listening(self._station, self._session.calling, self._kinds()) as inbox:
+            self.moved = _worst(move(self._session, STUDY_ROOT_MOVE, self._session.calling, self._studies()))
+            self._compare(inbox.objects)
+            if self._unlisted is not None:
+                self.moved_to_unlisted = _worst(
+                    move(self._session, STUDY_ROOT_MOVE, self._unlisted, self._studies()[:1])
+                )
+        self.strangers = inbox.strangers
+
+    def _studies(self) -> list[Dataset]:
+        studies = dict.fromkeys(str(journey.sample.dataset.StudyInstanceUID) for journey in self.journeys)
+        return [query("STUDY", StudyInstanceUID=study) for study in studies]
+
+    def _kinds(self) -> set[tuple[UID, UID]]:
+        return {journey.sample.kind for journey in self.journeys}
+
+    def _compare(self, objects: list[Retrieved]) -> None:
+        back = {each.sop_instance_uid: each for each in objects}
         for journey in self.journeys:
             received = back.get(journey.sample.uid)
             journey.retrieved = received is not None
@@ -155,13 +186,19 @@ class Visit:
             setattr(self, attribute, status_code(status))
 
 
+_EXCHANGE = [Act.ECHO, Act.STORE, Act.FIND, Act.GET, Act.RESERVED]
 _ACTS = {
     Act.ECHO: Visit._echo,
     Act.STORE: Visit._store,
     Act.FIND: Visit._find,
     Act.GET: Visit._get,
     Act.RESERVED: Visit._reserved,
+    Act.MOVE: Visit._move,
 }
+
+
+def _worst(statuses: list[int | None]) -> str:
+    return status_code(next((status for status in statuses if status != SUCCESS), SUCCESS))
 
 
 def compare(sample: Sample, encoded: bytes, syntax: UID) -> list[str]:

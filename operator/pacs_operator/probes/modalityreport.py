@@ -32,11 +32,14 @@ def tables(visit: Visit, title: str) -> Group:
             str(sample.size),
             Text(verdict(journey), style="green" if journey.fine else "bold red"),
         )
+    notes = sorted({note for journey in visit.journeys for note in journey.sample.alterations})
+    last = (*(Text(f"* {note}") for note in notes), Text(summary(visit)))
+    if not visit.skipped:
+        return Group(sent, *last)
     kept = Table("not sent", "files", title="Bundled files that are not stored, and why")
     for reason, count in sorted(Counter(visit.skipped.values()).items()):
         kept.add_row(reason, str(count))
-    notes = sorted({note for journey in visit.journeys for note in journey.sample.alterations})
-    return Group(sent, kept, *(Text(f"* {note}") for note in notes), Text(summary(visit)))
+    return Group(sent, kept, *last)
 
 
 def characters(journey: Journey) -> str:
@@ -78,6 +81,10 @@ def summary(visit: Visit) -> str:
         words.insert(0, f"echo {visit.echo}")
     if visit.reserved is not None:
         words.append(f"reserved prefix: {visit.reserved}, same object without it: {visit.reserved_twin}")
+    if visit.moved is not None:
+        words.append(f"C-MOVE to itself: {visit.moved}")
+    if visit.moved_to_unlisted is not None:
+        words.append(f"to a destination that is not listed: {visit.moved_to_unlisted}")
     return " · ".join(words)
 
 
@@ -87,6 +94,7 @@ def document(visit: Visit) -> dict[str, object]:
         "fine": visit.fine,
         "echo": visit.echo,
         "reserved": {"attack": visit.reserved, "twin": visit.reserved_twin},
+        "moved": {"attack": visit.moved_to_unlisted, "twin": visit.moved, "strangers": visit.strangers},
         "objects": [_object(journey) for journey in visit.journeys],
         "notSent": dict(sorted(visit.skipped.items())),
         "mayDiffer": EXCEPTIONS,

@@ -14,6 +14,7 @@ from pacs_operator.probes.verdict import PASSED, Verdict, failed, not_run
 # Query/Retrieve information models (PS3.4 C.6).
 PATIENT_ROOT = "1.2.840.10008.5.1.4.1.2.1.1"
 STUDY_ROOT = "1.2.840.10008.5.1.4.1.2.2.1"
+STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 STUDY_ROOT_GET = "1.2.840.10008.5.1.4.1.2.2.3"
 
 
