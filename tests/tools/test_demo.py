@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ VARIABLES = {
     "PACS_GATE_ADDRESS": "192.0.2.40",
     "PACS_MODALITY_CIDR": "192.0.2.30/32",
 }
-NEEDED = ("bash", "env", "dirname", "readlink", "mkdir", "sed", "base64", "sort", "paste", "grep", "cat", "rm")
+NEEDED = ("bash", "env", "dirname", "readlink", "mkdir", "sed", "base64", "sort", "paste", "grep", "cat", "rm", "date")
 
 
 class Stage:
@@ -123,6 +124,36 @@ def test_the_archive_allows_the_network_that_the_device_is_in(stage: Stage, vari
     archive = yaml.safe_load((work / "radiology.yaml").read_text())
     (_, peer) = yaml.safe_load_all((work / "ct1.yaml").read_text())
     assert archive["spec"]["peers"]["allowedCIDRs"] == peer["spec"]["sourceCIDRs"] == ["192.0.2.30/32"]
+    legacy = yaml.safe_load((work / "us7.yaml").read_text())
+    assert legacy["spec"]["sourceCIDRs"] == ["192.0.2.30/32"]
+    assert not (work / "ws1.yaml").exists(), "nobody said where it is sent to"
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [("192.0.2.30", ["192.0.2.30/32"]), ("192.0.2.31", ["192.0.2.30/32", "192.0.2.31/32"])],
+)
+def test_the_workstation_is_sent_to_at_the_address_that_was_given(
+    stage: Stage, variables: dict[str, str], address: str, allowed: list[str]
+) -> None:
+    stage.run("archive", **variables, PACS_WORKSTATION_ADDRESS=address)
+    work = stage.folder / "build" / "demo"
+    assert yaml.safe_load((work / "radiology.yaml").read_text())["spec"]["peers"]["allowedCIDRs"] == allowed
+    spec = yaml.safe_load((work / "ws1.yaml").read_text())["spec"]
+    assert spec["outbound"] == {"address": address, "port": 2762}
+    assert spec["moveDestinations"] == ["ws1"]
+
+
+def test_an_exceptions_end_is_asked_for_once(stage: Stage, variables: dict[str, str]) -> None:
+    """Another end needs another reason; a second demo gives none."""
+    work = stage.folder / "build" / "demo"
+    stage.run("archive", **variables)
+    drawn = yaml.safe_load((work / "us7.yaml").read_text())["spec"]["legacy"]["expires"]
+    days = datetime.strptime(drawn, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) - datetime.now(UTC)
+    assert 89 <= days.days <= 91
+    stage.program("kubectl", KUBECTL.replace("*wait*", "*legacy.expires*) echo 2027-01-31T18:00:00Z ;;\n  *wait*"))
+    stage.run("archive", **variables)
+    assert yaml.safe_load((work / "us7.yaml").read_text())["spec"]["legacy"]["expires"] == "2027-01-31T18:00:00Z"
 
 
 def test_a_refused_device_is_told_with_the_reason(stage: Stage, variables: dict[str, str]) -> None:
@@ -153,7 +184,7 @@ def test_clean_removes_nothing_that_it_did_not_make_and_needs_no_variables(stage
     done = stage.run("clean")
     assert done.returncode == 0, done.stderr
     changes = [call for call in stage.calls if " delete " in call or "uninstall" in call]
-    assert changes == ["kubectl delete --ignore-not-found --timeout=120s --namespace imaging dicompeer ct1"]
+    assert changes == ["kubectl delete --ignore-not-found --timeout=120s --namespace imaging dicompeer ct1 us7 ws1"]
     assert not (stage.folder / "build").exists()
     assert "These stay" in done.stdout
 
@@ -165,7 +196,7 @@ def test_clean_removes_what_the_demo_made(stage: Stage) -> None:
     assert done.returncode == 0, done.stderr
     changes = [call for call in stage.calls if " delete " in call or "uninstall" in call]
     assert [change.split()[-1] for change in changes] == [
-        *("ct1", "radiology", "--ignore-not-found", "pacs-vault-reviewer"),
+        *("ws1", "radiology", "--ignore-not-found", "pacs-vault-reviewer"),
         *("imaging", "pacs-operator-system", "pacs-vault-reviewer"),
     ]
 
