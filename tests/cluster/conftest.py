@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .support import ROOT, STATE, Cluster, Modality, run, until
+from .support import LEGACY_NODE_PORT, ROOT, STATE, TESTBED, WORK, Cluster, Modality, run, until
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +28,30 @@ def archive(cluster: Cluster) -> Cluster:
 @pytest.fixture(scope="session")
 def ct1(cluster: Cluster) -> Modality:
     return Modality("ct1", "198.18.10.11", "CT1")
+
+
+@pytest.fixture
+def ws1(archive: Cluster) -> Modality:
+    """The demo's workstation: it is sent to, and may have images sent to itself."""
+    archive.kubectl("apply", "-f", str(WORK / "ws1.yaml"))
+    archive.kubectl("wait", "--for=condition=Accepted", "-n", "imaging", "dicompeer/ws1", "--timeout=30s")
+    modality = Modality("ws1", "198.18.10.21", "WS1")
+    run(TESTBED, "modality", "add", modality.name, modality.address)
+    until("ws1 is served", modality.echo, 15)
+    return modality
+
+
+@pytest.fixture
+def us7(archive: Cluster) -> Modality:
+    """The demo's device without TLS."""
+    consent = ("patch", "pacsarchive", "radiology", "--type=merge")
+    archive.kubectl(*consent, "--patch-file", str(ROOT / "examples" / "radiology-legacy.yaml"))
+    archive.kubectl("apply", "-f", str(WORK / "us7.yaml"))
+    archive.wait_ready()
+    modality = Modality("us7", "198.18.10.77", "US7")
+    run(TESTBED, "modality", "add", modality.name, modality.address)
+    until("us7 is served", lambda: modality.without_tls("echo", LEGACY_NODE_PORT), 30)
+    return modality
 
 
 PEER = """

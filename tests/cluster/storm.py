@@ -75,6 +75,8 @@ def store_all(arguments: argparse.Namespace, study: str) -> dict[str, list[Any]]
     deadline = time.monotonic() + arguments.seconds
     association = None
     while waiting and time.monotonic() < deadline:
+        if arguments.once and association is not None and not association.is_established:
+            break
         if association is None or not association.is_established:
             association = associate(arguments, CTImageStorage)
             if not association.is_established:
@@ -149,6 +151,7 @@ def main() -> int:
     parser.add_argument("--edge", type=int, default=64, help="rows and columns of an image")
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--once", action="store_true", help="end when the first association does")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("act", choices=["store", "retrieve"])
     arguments = parser.parse_args()

@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ WORK = ROOT / "build" / "demo"
 STATE = Path(os.environ.get("PACS_TESTBED_STATE", "/var/lib/pacs-testbed"))
 GATE = "198.18.0.10"
 NODE_PORT = "30762"
+LEGACY_NODE_PORT = "31112"
 # What the zones' admission policy lets only an administrator on call do.
 ON_CALL = ("--as=oncall", "--as-group=pacs-break-glass", "--as-group=system:masters")
 
@@ -166,15 +167,31 @@ class Modality:
     def gone(self) -> None:
         run(TESTBED, "modality", "delete", self.name, check=False)
 
+    def here(self, program: str) -> list[str]:
+        """Return the words with which a program of the repository's environment runs as this device."""
+        return [str(TESTBED), "modality", "exec", self.name, str(ROOT / ".venv" / "bin" / program)]
+
+    @property
+    def certificates(self) -> list[str]:
+        """Return the options that say what it shows and whom it trusts."""
+        files = {name: str(self.folder / f"{name}.pem") for name in ("chain", "key", "ca")}
+        return ["--cert", files["chain"], "--key", files["key"], "--ca", files["ca"]]
+
+    @property
+    def gate(self) -> list[str]:
+        """Return the options that say where the archive is, and how its gate proves itself."""
+        return ["--host", self.host, "--port", self.port, "--server-name", f"{self.archive}.pacs.internal"]
+
     def command(self, *words: str, called: str | None = None, calling: str | None = None) -> list[str]:
         """Return the command line of a DICOM client of this device."""
-        return [
-            *(str(TESTBED), "modality", "exec", self.name, str(ROOT / ".venv" / "bin" / "pacs-probe"), "modality"),
-            *(*words, "--host", self.host, "--port", self.port, "--server-name", f"{self.archive}.pacs.internal"),
-            *("--called", called or self.called, "--calling", calling or self.title),
-            *("--cert", str(self.folder / "chain.pem"), "--key", str(self.folder / "key.pem")),
-            *("--ca", str(self.folder / "ca.pem")),
-        ]
+        titles = ["--called", called or self.called, "--calling", calling or self.title]
+        return [*self.here("pacs-probe"), "modality", *words, *self.gate, *titles, *self.certificates]
+
+    def without_tls(self, act: str, port: str, *, calling: str | None = None) -> bool:
+        """Tell whether a device that knows no TLS can do this at a port of the gate, from this device's address."""
+        words = ["--host", self.host, "--port", port, "--called", self.called, "--calling", calling or self.title]
+        command = [*self.here("pacs-probe"), "modality", act, "--study", "ultrasound", *words]
+        return subprocess.run(command, check=False, capture_output=True, timeout=60).returncode == 0
 
     def echo(self, **titles: str) -> bool:
         """Tell whether C-ECHO succeeds."""
@@ -183,14 +200,36 @@ class Modality:
 
     def storm(self, act: str, study: str, out: Path, count: int = 100, edge: int = 64) -> list[str]:
         """Return the command line that stores many images, or retrieves and compares them, as this device."""
-        return [
-            *(str(TESTBED), "modality", "exec", self.name, str(ROOT / ".venv" / "bin" / "python")),
-            *(str(ROOT / "tests" / "cluster" / "storm.py"), act, "--study", study, "--out", str(out)),
-            *("--count", str(count), "--edge", str(edge), "--host", self.host, "--port", self.port),
-            *("--server-name", f"{self.archive}.pacs.internal", "--called", self.called, "--calling", self.title),
-            *("--cert", str(self.folder / "chain.pem"), "--key", str(self.folder / "key.pem")),
-            *("--ca", str(self.folder / "ca.pem")),
-        ]
+        what = ["--study", study, "--out", str(out), "--count", str(count), "--edge", str(edge)]
+        titles = ["--called", self.called, "--calling", self.title]
+        script = str(ROOT / "tests" / "cluster" / "storm.py")
+        return [*self.here("python"), script, act, *what, *self.gate, *titles, *self.certificates]
+
+    @contextmanager
+    def receiving(self, port: int, out: Path, *, identity: str = "") -> Iterator[None]:
+        """Listen over mutual TLS at this device's address, with its certificate or with another device's.
+
+        Parameters
+        ----------
+        port
+            TCP port.
+        out
+            Where it writes down what came, when the block ends.
+        identity
+            Name of the device whose certificate it shows, if not its own.
+        """
+        script = str(ROOT / "tests" / "cluster" / "station.py")
+        shown = replace(self, identity=identity or self.identity)
+        words = ["receive", "--title", self.title, "--listen", f"{self.address}:{port}", "--out", str(out)]
+        command = [*self.here("python"), script, *words, *shown.certificates]
+        out.unlink(missing_ok=True)
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as station:
+            assert station.stdin
+            assert station.stdout
+            assert station.stdout.readline() == "listening\n"
+            yield
+            station.stdin.close()
+            assert station.wait(30) == 0
 
     def get_back(self, study: str, folder: Path, edge: int = 64) -> dict[str, Any]:
         """Retrieve a storm's study and compare every image with what was sent."""
@@ -229,7 +268,7 @@ def second_archive(cluster: Cluster, name: str, node_port: int, **changes: Any) 
     try:
         yield
     finally:
-        cluster.kubectl("delete", "pacsarchive", name, "--timeout=180s")
+        cluster.kubectl("delete", "--ignore-not-found", "pacsarchive", name, "--timeout=180s")
         for zone in Zone:
             namespace = namespace_of(name, zone)
             cluster.kubectl("annotate", "namespace", namespace, f"pacs-operator.io/release-data={namespace}")

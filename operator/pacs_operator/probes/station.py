@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from pydicom.uid import UID
 from pynetdicom import AE, evt
@@ -120,5 +121,5 @@ def _names(event: Event) -> list[str]:
     """Return the DNS names of the caller's certificate, which TLS has verified."""
     transport = event.assoc.dul.socket
     secured = transport.socket if transport is not None else None
-    certificate = secured.getpeercert() if isinstance(secured, ssl.SSLSocket) else None
-    return [str(value) for kind, value in (certificate or {}).get("subjectAltName", ()) if kind == "DNS"]  # type: ignore[misc]
+    certificate: dict[str, Any] | None = secured.getpeercert() if isinstance(secured, ssl.SSLSocket) else None
+    return [value for kind, value in (certificate or {}).get("subjectAltName", ()) if kind == "DNS"]
