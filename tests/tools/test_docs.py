@@ -120,7 +120,7 @@ def manifests(page: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("page", "examples"), [("README.md", ["radiology.yaml"]), ("docs/peers.md", ["ct1.yaml", "ws1.yaml"])]
+    ("page", "examples"), [("README.md", ["radiology.yaml"]), ("docs/peers.md", ["ct1.yaml", "ws1.yaml", "us7.yaml"])]
 )
 def test_a_manifest_on_a_page_is_an_example(page: str, examples: list[str]) -> None:
     applied = [one for name in examples for one in yaml.safe_load_all(text_of(ROOT / "examples" / name))]
