@@ -2,11 +2,14 @@
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kubernetes.client import ApiException, CustomObjectsApi
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 PLURALS = {"PacsArchive": "pacsarchives", "DicomPeer": "dicompeers", "PacsCatalog": "pacscatalogs"}
 
 
@@ -40,6 +43,14 @@ def refusal(api: CustomObjectsApi, body: dict[str, Any]) -> str:
 
 def test_the_examples_are_accepted(crds: CustomObjectsApi, archive: dict, peer: dict) -> None:
     put(crds, archive)
+    consent = yaml.safe_load((EXAMPLES / "radiology-legacy.yaml").read_text())["spec"]
+    for section, fields in consent.items():
+        archive["spec"][section] |= fields
+    put(crds, archive)
+    for name in ("us7", "ws1"):
+        device = yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())
+        device["metadata"]["namespace"] = "default"
+        put(crds, device)
     peer["metadata"]["namespace"] = "default"
     put(crds, peer)
 

@@ -2,6 +2,8 @@
 
 import json
 
+from pacs_operator.probes.canary import PATIENT
+
 from .support import ROOT, STATE, WORK, Cluster, Modality, run
 
 
@@ -15,6 +17,14 @@ def test_every_bundled_file_came_back_whole(cluster: Cluster) -> None:
     assert len({item["characterSet"] for item in objects}) >= 8
     # Nobody but the archive's own probes may store under their prefix; the same object without it is welcome.
     assert exchange["reserved"] == {"attack": "status-0124", "twin": "status-0000"}
+
+
+def test_what_came_without_tls_was_sent_on_with_it_and_nowhere_else(cluster: Cluster) -> None:
+    legacy = json.loads((WORK / "legacy.json").read_text())
+    assert [item["outcome"] for item in legacy["objects"]] == ["Stored"] * 3
+    move = json.loads((WORK / "move.json").read_text())
+    assert [item["outcome"] for item in move["objects"]] == ["Equal"] * 3
+    assert move["moved"] == {"attack": "status-c000", "twin": "status-0000", "strangers": 0}
 
 
 def test_the_archive_is_ready_and_says_what_was_attacked(archive: Cluster) -> None:
@@ -54,7 +64,7 @@ def test_no_key_and_no_patient_in_the_control_plane(archive: Cluster) -> None:
     assert not set(zones) & set(ours.split())
     for text in (everything, logs):
         assert "PRIVATE KEY" not in text
-        for patient in ("CompressedSamples", "Storm^Test", "Yamada", "Hong^Gildong", "PACSPROBE-r"):
+        for patient in ("CompressedSamples", "Storm^Test", "Yamada", "Hong^Gildong", "PACSPROBE-r", PATIENT):
             assert patient not in text, patient
 
 

@@ -4,9 +4,11 @@ import json
 import re
 from pathlib import Path
 
+from pacs_operator.probes.canary import PATIENT
+
 from .support import STATE, TESTBED, WORK, Cluster, Modality, folder_of, new_study, run, until
 
-PATIENTS = (b"CompressedSamples", b"Yamada", b"Hong^Gildong", b"PACSPROBE-")
+PATIENTS = (b"CompressedSamples", b"Yamada", b"Hong^Gildong", b"PACSPROBE-", b"Storm^Test", PATIENT.encode())
 ZONE = "radiology-archive"
 ORTHANC = ("-n", ZONE, "-l", "pacs-operator.io/component=orthanc")
 

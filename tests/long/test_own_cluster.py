@@ -25,8 +25,10 @@ def test_the_device_of_somebodys_own_cluster_is_served(archive: Cluster, tmp_pat
         "PACS_API_CIDRS": f"{GATE}/32",
         "PACS_GATE_ADDRESS": GATE,
         "PACS_MODALITY_CIDR": HERE,
+        "PACS_WORKSTATION_ADDRESS": HERE.partition("/")[0],
     }
-    exchange.unlink()
+    for told in (exchange, WORK / "move.json"):
+        told.unlink()
     try:
         subprocess.run([ROOT / "demo" / "demo"], check=True, env=local | variables, timeout=600)
         assert archive.archive()["spec"]["peers"]["allowedCIDRs"] == [HERE]
@@ -34,6 +36,9 @@ def test_the_device_of_somebodys_own_cluster_is_served(archive: Cluster, tmp_pat
         objects = json.loads(exchange.read_text())["objects"]
         assert len(objects) >= 100
         assert [item for item in objects if not item["equal"]] == []
+        assert archive.get("dicompeer", "us7", "-n", "imaging")["spec"]["sourceCIDRs"] == [HERE]
+        moved = json.loads((WORK / "move.json").read_text())["objects"]
+        assert [item["equal"] for item in moved] == [True] * 3
     finally:
         subprocess.run([ROOT / "demo" / "demo", "archive"], check=True, env=local, timeout=600)
     archive.wait_ready()
