@@ -84,6 +84,10 @@ class Cluster:
 
         until("the archive is Ready", ready, seconds, every=1)
 
+    def look_again(self) -> None:
+        """Have the operator make a pass now: it looks by itself every two minutes at what no event tells it."""
+        self.kubectl("label", "--overwrite", "dicompeer/ct1", "-n", "imaging", f"test/touched=t{time.monotonic_ns()}")
+
     def pods(self, namespace: str, component: str | None = None) -> dict[str, Pod]:
         selector = ["-l", f"pacs-operator.io/component={component}"] if component else []
         items = self.get("pods", "-n", namespace, *selector)["items"]

@@ -27,8 +27,8 @@ def lifted(archive: Cluster) -> Iterator[None]:
 
 
 def storing(device: Modality, out: Path) -> "subprocess.Popen[str]":
-    """Store on one association until it ends, or for a minute."""
-    words = [*device.storm("store", new_study(), out, count=100_000), "--seconds", "60", "--once"]
+    """Store on one association until it ends, or for 40 s."""
+    words = [*device.storm("store", new_study(), out, count=100_000), "--seconds", "40", "--once"]
     sender = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert sender.stdout
     assert sender.stdout.readline() == "1\n"

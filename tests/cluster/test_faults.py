@@ -37,7 +37,7 @@ def test_nothing_is_written_when_nothing_changed(archive: Cluster) -> None:
     """A full pass is forced by touching a peer's label; it may read, and writes nothing."""
     until("the operator is quiet", lambda: quiet_for(archive, 10), 120, every=0)
     before = archive.events_of_writes()
-    archive.kubectl("label", "--overwrite", "dicompeer/ct1", "-n", "imaging", f"test/touched=t{int(time.time())}")
+    archive.look_again()
     assert quiet_for(archive, 15)
     assert archive.events_of_writes() == before
 

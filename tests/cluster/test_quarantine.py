@@ -39,7 +39,8 @@ def test_a_differing_duplicate_is_held_until_a_person_decides(archive: Cluster, 
     run(*ct1.storm("store", study, out, count=1, edge=OTHER_EDGE), "--seconds", "0.01")  # once
     assert json.loads(out.read_text())["refused"] == ["0111"]
     assert ct1.all_whole(study, stored, tmp_path, EDGE)
-    until("the status says so", lambda: archive.condition("IngestClean")["reason"] == "Quarantined", 90)
+    archive.look_again()
+    until("the status says so", lambda: archive.condition("IngestClean")["reason"] == "Quarantined", 60)
 
     for path, content in contents(folder).items():
         assert b"DICM" not in content, path
@@ -51,5 +52,6 @@ def test_a_differing_duplicate_is_held_until_a_person_decides(archive: Cluster, 
     assert ct1.all_whole(study, stored, tmp_path, OTHER_EDGE)
     (former,) = held(archive)
     quarantine(archive, "discard", former, "--yes")
-    until("the status says so", lambda: archive.condition("IngestClean")["status"] == "True", 90)
+    archive.look_again()
+    until("the status says so", lambda: archive.condition("IngestClean")["status"] == "True", 60)
     assert ct1.all_whole(study, stored, tmp_path, OTHER_EDGE)
