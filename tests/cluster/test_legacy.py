@@ -61,12 +61,12 @@ def test_it_is_closed_out_when_its_time_is_over_and_one_command_extends_it(
     assert ct1.echo()
 
     def refused() -> str | None:
+        archive.look_again()
         peer = archive.get("dicompeer", "us7", "-n", "imaging")
         conditions = peer.get("status", {}).get("conditions", [])
         return next((c["reason"] for c in conditions if c["type"] == "Accepted" and c["status"] == "False"), None)
 
-    archive.look_again()
-    assert until("its status says so", refused, 60) == "LegacyExpired"
+    assert until("its status says so", refused, 60, every=5) == "LegacyExpired"
 
     later = (datetime.now(UTC) + timedelta(days=30)).strftime("%Y-%m-%dT%H:%M:%SZ")
     patched(archive, "dicompeer/us7", {"legacy": {"expires": later, "reason": "its successor is late"}})

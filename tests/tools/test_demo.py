@@ -144,16 +144,30 @@ def test_the_workstation_is_sent_to_at_the_address_that_was_given(
     assert spec["moveDestinations"] == ["ws1"]
 
 
-def test_an_exceptions_end_is_asked_for_once(stage: Stage, variables: dict[str, str]) -> None:
-    """Another end needs another reason; a second demo gives none."""
-    work = stage.folder / "build" / "demo"
+def test_a_new_exception_lasts_a_quarter(stage: Stage, variables: dict[str, str]) -> None:
     stage.run("archive", **variables)
-    drawn = yaml.safe_load((work / "us7.yaml").read_text())["spec"]["legacy"]["expires"]
+    drawn = legacy_of(stage)["expires"]
     days = datetime.strptime(drawn, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) - datetime.now(UTC)
     assert 89 <= days.days <= 91
-    stage.program("kubectl", KUBECTL.replace("*wait*", "*legacy.expires*) echo 2027-01-31T18:00:00Z ;;\n  *wait*"))
+
+
+@pytest.mark.parametrize(("known", "kept"), [("2199-01-31T18:00:00Z", True), ("2020-01-31T18:00:00Z", False)])
+def test_an_exceptions_end_stays_until_it_is_over(
+    stage: Stage, variables: dict[str, str], known: str, kept: bool
+) -> None:
+    """Another end needs another reason."""
+    answers = f"*legacy.expires*) echo {known} ;;\n  *legacy.reason*) echo said before ;;\n  *wait*"
+    stage.program("kubectl", KUBECTL.replace("*wait*", answers))
     stage.run("archive", **variables)
-    assert yaml.safe_load((work / "us7.yaml").read_text())["spec"]["legacy"]["expires"] == "2027-01-31T18:00:00Z"
+    legacy = legacy_of(stage)
+    assert (legacy["expires"] == known) is kept
+    assert (legacy["reason"] == "said before") is kept
+
+
+def legacy_of(stage: Stage) -> dict[str, str]:
+    document = yaml.safe_load((stage.folder / "build" / "demo" / "us7.yaml").read_text())
+    legacy: dict[str, str] = document["spec"]["legacy"]
+    return legacy
 
 
 def test_a_refused_device_is_told_with_the_reason(stage: Stage, variables: dict[str, str]) -> None:
