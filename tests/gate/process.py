@@ -195,6 +195,7 @@ def agent_config(folder: Path, layout: GateLayout) -> AgentConfig:
             "haproxyLogSocket": str(folder / "log.sock"),
             "gateSlots": layout.slots,
             "clientIssuers": layout.issuers or None,
+            "web": layout.web is not None or None,
         }
     )
 
@@ -213,6 +214,7 @@ def peer(
     exception: int | None = None,
     issuer: str | None = None,
     spki: str | None = None,
+    rights: tuple[Right, ...] = (Right.ECHO, Right.STORE),
 ) -> LivePeer:
     return LivePeer(
         id=f"imaging/{name}",
@@ -221,7 +223,7 @@ def peer(
         spki=spki,
         ae_titles=list(titles),
         source_cidrs=list(sources),
-        rights=[Right.ECHO, Right.STORE],
+        rights=list(rights),
         max_associations=limit,
         associations_per_minute=rate,
         tls_exception_until=exception,
@@ -258,10 +260,10 @@ def layout_of(site: Site, folder: Path, port: int, **changes: Any) -> GateLayout
     return replace(layout, **changes)
 
 
-def start_haproxy(folder: Path) -> subprocess.Popen[bytes]:
+def start_haproxy(folder: Path, name: str = "haproxy.cfg") -> subprocess.Popen[bytes]:
     with (folder / "out.log").open("ab") as out:
         # No master process here (the image has one): it would start its worker without the loader named above.
-        command = [*haproxy_command(), "-db", "-f", str(folder / "haproxy.cfg")]
+        command = [*haproxy_command(), "-db", "-f", str(folder / name)]
         return subprocess.Popen(command, stdout=out, stderr=out, env={"PATH": "/nonexistent"})
 
 
@@ -285,6 +287,8 @@ def running_gate(site: Site, folder: Path, edit: Callable[[str], str] = str, **c
     (folder / "tls").mkdir(parents=True)
     port = free_port()
     layout = layout_of(site, folder, port, **changes)
+    if layout.web:
+        layout = replace(layout, web=replace(layout.web, lua_file=str(folder / "web.lua")))
     write_tls(site, folder / "tls")
     for name, content in render(layout).items():
         (folder / name).write_text(edit(content) if name == "haproxy.cfg" else content)

@@ -64,7 +64,7 @@ def test_every_condition_is_named() -> None:
 
 
 def test_every_refusal_of_association_or_object_is_explained_to_the_devices_people() -> None:
-    text = PEERS_PAGE.read_text(encoding="utf-8")
+    text = PEERS_PAGE.read_text(encoding="utf-8") + PEERS_PAGE.with_name("dicomweb.md").read_text(encoding="utf-8")
     objects = re.findall(r'\("(\w+)", 0x', (ROOT / "images/archive/plugin/pacs_rules.py").read_text(encoding="utf-8"))
     assert len(objects) >= 5
     assert [reason for reason in (*Reason, *objects) if f"`{reason}`" not in text] == []

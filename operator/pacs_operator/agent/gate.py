@@ -9,8 +9,9 @@ from pacs_operator.agent.clock import Clock, SystemClock
 from pacs_operator.agent.errors import AgentConfigError, NeighbourError
 from pacs_operator.agent.gatelog import LogReader, Tally
 from pacs_operator.agent.gateroutes import Routes
-from pacs_operator.agent.gateslots import MAPS, Entries, Plan, Rights, live_slots, make_plan, wanted_rights
 from pacs_operator.agent.gatetrust import ClientTrust
+from pacs_operator.agent.gateslots import MAPS, WEB_MAPS, Entries, Plan, Rights, live_slots, make_plan, wanted_rights
+from pacs_operator.agent.gateweb import Web
 from pacs_operator.agent.haproxy import BackendLoad, FileKind, HaproxySilentError, RuntimeSocket
 from pacs_operator.agent.neighbour import Changes
 from pacs_operator.agent.paths import Surroundings
@@ -76,6 +77,8 @@ class GateNeighbour:
         self._surroundings = surroundings
         self._slots = config.gate_slots
         self._socket = RuntimeSocket(Path(config.haproxy_socket))
+        self._web = Web(self._socket, on=bool(config.web))
+        self._maps = MAPS + WEB_MAPS if self._web.on else MAPS
         self._routes = Routes(self._socket, config.gate_slots)
         self._trust = ClientTrust(self._socket, surroundings) if config.client_issuers else None
         self._tally = Tally()
@@ -137,6 +140,7 @@ class GateNeighbour:
         await self._commit("crl-file", path)
         self._revoked = await self._socket.revoked_serials(path)
         grown = bool(self._revoked - before)
+        await self._web.revoke(self._revoked)
         await self._end_revoked((self._opened_before or frozenset()) if grown else frozenset())
 
     async def _end_revoked(self, doubtful: frozenset[str] = frozenset()) -> None:
@@ -146,6 +150,7 @@ class GateNeighbour:
         """
         revoked = self._revoked | (self._trust.revoked if self._trust else frozenset())
         shown = {slot for slot, serials in self._tally.serials.items() if serials & revoked}
+        shown |= await self._web.slots_using(self._revoked)
         if not shown | doubtful:
             return
         remain = await self._end_sessions(await self._busy_slots() & (doubtful | shown))
@@ -163,7 +168,7 @@ class GateNeighbour:
         NeighbourError
             Not applied; what could be removed is removed all the same.
         """
-        wanted = wanted_rights(peers)
+        wanted = wanted_rights(peers, web=self._web.on)
         async with self._writing:
             try:
                 left_out = await self._apply_inbound(wanted, await self._apply_issuers(peers))
@@ -191,6 +196,7 @@ class GateNeighbour:
     async def _apply_inbound(self, wanted: dict[str, Rights], doubtful: frozenset[str]) -> frozenset[str]:
         """Return the certificate names for which there was no slot."""
         await self._note_earlier_sessions()
+        await self._web.revoke(self._revoked)  # a HAProxy that started again has forgotten them
         for _ in range(_ROUNDS):
             plan = make_plan(live_slots(await self._read()), await self._busy_slots(), wanted, self._slots)
             if not plan:
@@ -213,7 +219,7 @@ class GateNeighbour:
         self._tally.know({identity: rights.peer for identity, rights in wanted.items()})
 
     async def _read(self) -> Entries:
-        return {name: await self._socket.read_map(name) for name in MAPS}
+        return {name: await self._socket.read_map(name) for name in self._maps}
 
     async def _carry_out(self, plan: Plan) -> None:
         """Take away from all, end who is in, then give: what one peer's associations do, no other's change awaits."""
@@ -251,12 +257,14 @@ class GateNeighbour:
             gatemaps.RATES,
             gatemaps.EXCEPTIONS,
             gatemaps.CONTAINED,
+            gatemaps.SERVICES,
             gatemaps.IDS,
         ):
-            for slot in slots & {key for key, _ in entries[name]}:
+            for slot in slots & {key for key, _ in entries.get(name, [])}:
                 await self._socket.remove_entry(name, slot)
         for slot in slots:
             await self._socket.forget_rate(slot)
+            await self._web.forget_rate(slot)
             self._tally.serials.pop(slot, None)
 
     async def _narrow(self, slot: str, before: Rights, after: Rights) -> None:
@@ -272,6 +280,8 @@ class GateNeighbour:
             await self._socket.set_entry(gatemaps.RATES, slot, after.rate)
         if after.exception != before.exception:
             await self._socket.set_entry(gatemaps.EXCEPTIONS, slot, after.exception)
+        if after.services and after.services != before.services:
+            await self._web.serve(slot, after.services, known=before.services is not None)
 
     async def _fill(self, slot: str, rights: Rights) -> None:
         await self._socket.add_entry(gatemaps.IDS, slot, rights.peer)
@@ -280,6 +290,8 @@ class GateNeighbour:
         await self._socket.add_entry(gatemaps.EXCEPTIONS, slot, rights.exception)
         if rights.contained:
             await self._socket.add_entry(gatemaps.CONTAINED, slot, "1")
+        if rights.services:
+            await self._web.serve(slot, rights.services, known=False)
         await self._socket.add_entry(gatemaps.SOURCES, slot, rights.sources)
         for title in sorted(rights.titles):
             await self._socket.add_entry(gatemaps.TITLES, f"{slot}/{title}", "1")
@@ -300,6 +312,7 @@ class GateNeighbour:
             nonlocal looks_without, remain
             for slot in sorted(slots):
                 await self._socket.end_sessions(slot)
+                await self._web.end_requests(slot)
             remain = slots & await self._busy_slots()
             looks_without = 0 if remain else looks_without + 1
             return looks_without >= _LOOKS
@@ -310,11 +323,11 @@ class GateNeighbour:
 
     async def _busy_slots(self) -> frozenset[str]:
         prefix = gatemaps.BACKEND_PREFIX
-        return frozenset(
-            name.removeprefix(prefix)
-            for name, load in (await self._socket.loads()).items()
-            if name.startswith(prefix) and load.open_sessions
+        loads = await self._socket.loads()
+        associations = frozenset(
+            name.removeprefix(prefix) for name, load in loads.items() if name.startswith(prefix) and load.open_sessions
         )
+        return associations | self._web.busy(loads)
 
     async def _note_earlier_sessions(self) -> None:
         """Remember once which slots had associations whose certificates this agent never saw."""
@@ -377,4 +390,6 @@ class GateNeighbour:
             open_associations=load.open_sessions if load else 0,
             limited=counts.limited,
             last_limited=counts.last_limited,
+            requests=counts.requests,
+            last_request=counts.last_request,
         )

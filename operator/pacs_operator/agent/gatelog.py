@@ -1,4 +1,4 @@
-"""The gate's records: one datagram a connection, ``key=value`` words, counted per peer.
+"""The gate's records: one datagram a connection or DICOMweb request, ``key=value`` words, counted per peer.
 
 Only connections whose certificate belongs to a peer count under it. What fails in the TLS handshake proves no
 identity, so it counts under nobody.
@@ -20,7 +20,7 @@ _ABSENT = "-"
 
 
 class Reason(StrEnum):
-    """What became of a connection; written by haproxy.cfg."""
+    """What became of a connection or a request; written by haproxy.cfg."""
 
     ACCEPTED = "Accepted"
     NOT_DICOM = "NotDicom"
@@ -39,9 +39,20 @@ class Reason(StrEnum):
     GATE_FULL = "GateFull"
     ARCHIVE_UNAVAILABLE = "ArchiveUnavailable"
     TLS = "Tls"
+    # Of DICOMweb, beside those above:
+    REVOKED_CERTIFICATE = "RevokedCertificate"  # since the connection was opened
+    METHOD_NOT_ALLOWED = "MethodNotAllowed"
+    ROUTE_NOT_ALLOWED = "RouteNotAllowed"
+    QUERY_NOT_ALLOWED = "QueryNotAllowed"
+    RIGHT_NOT_GRANTED = "RightNotGranted"
+    TOO_LARGE = "TooLarge"
+    TOO_MANY_REQUESTS = "TooManyRequests"
+    BAD_REQUEST = "BadRequest"  # not whole in time, or with a body where none belongs
+    NO_REQUEST = "NoRequest"  # no TLS, or no HTTP
 
 
-_LIMITED = (Reason.TOO_MANY_ASSOCIATIONS, Reason.TOO_MANY_PER_MINUTE)  # by the peer's own limits
+# By the peer's own limits.
+_LIMITED = (Reason.TOO_MANY_ASSOCIATIONS, Reason.TOO_MANY_PER_MINUTE, Reason.TOO_MANY_REQUESTS)
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,7 @@ class Record:
     identity: str | None
     serial: str | None
     not_after: datetime | None
+    web: bool = False  # a DICOMweb request
 
 
 def parse(line: str) -> Record | None:
@@ -65,7 +77,8 @@ def parse(line: str) -> Record | None:
     except ValueError:
         return None
     # At the accepting record the archive's side stands ("--"); any other state is an association that never was.
-    if reason is Reason.ACCEPTED and values.get("state", "--") != "--":
+    web = values.get("event") == "web"
+    if not web and reason is Reason.ACCEPTED and values.get("state", "--") != "--":
         reason = Reason.ARCHIVE_UNAVAILABLE
     return Record(
         reason=reason,
@@ -74,6 +87,7 @@ def parse(line: str) -> Record | None:
         identity=values.get("identity"),
         serial=_serial(values.get("issuer"), values.get("serial")),
         not_after=parse_asn1_time(values.get("not_after", "")),
+        web=web,
     )
 
 
@@ -105,6 +119,8 @@ class PeerCounts:
     presented_not_after: str | None = None
     limited: int = 0
     last_limited: str | None = None
+    requests: int = 0
+    last_request: str | None = None
 
 
 @dataclass
@@ -123,6 +139,10 @@ class Tally:
         counts = self.peers[peer]
         if record.not_after:
             counts.presented_not_after = rfc3339(record.not_after)
+        if record.web and record.reason is Reason.ACCEPTED:
+            counts.requests += 1
+            counts.last_request = rfc3339(now)
+            return
         if record.reason is Reason.ACCEPTED:
             counts.associations += 1
             counts.last_association = rfc3339(now)

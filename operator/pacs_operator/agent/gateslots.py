@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from pacs_operator.agent import gateweb
 from pacs_operator.agent.errors import InvalidPeersError
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
@@ -17,6 +18,7 @@ MAPS = (
     gatemaps.CONTAINED,
     gatemaps.IDENTITY,
 )
+WEB_MAPS = (gatemaps.SERVICES,)  # where DICOMweb is on
 Entries = dict[str, list[tuple[str, str]]]  # map -> its entries as read
 
 
@@ -32,10 +34,11 @@ class Rights:
     contained: bool = False
     rate: str = gatemaps.NO_RATE
     exception: str = gatemaps.NO_EXCEPTION
+    services: str | None = None  # of DICOMweb; None: it is off
 
     @classmethod
-    def of(cls, peer: LivePeer) -> "Rights":
-        """Return the rights that a peer's entry in the live list gives."""
+    def of(cls, peer: LivePeer, *, web: bool = False) -> "Rights":
+        """Return the rights that a peer's entry in the live list gives; those of DICOMweb, where that is on."""
         return cls(
             peer=peer.id,
             identity=peer.identity,
@@ -45,6 +48,7 @@ class Rights:
             contained=bool(peer.contained),
             rate=str(peer.associations_per_minute or gatemaps.NO_RATE),
             exception=str(peer.tls_exception_until or gatemaps.NO_EXCEPTION),
+            services=gateweb.services(peer.rights) if web else None,
         )
 
     def narrows(self, before: "Rights") -> bool:
@@ -82,13 +86,14 @@ class LiveSlot:
     rates: list[str] = field(default_factory=list)
     exceptions: list[str] = field(default_factory=list)
     contained: list[str] = field(default_factory=list)
+    services: list[str] = field(default_factory=list)
 
     def rights(self) -> Rights | None:
         """Return what it gives, or None when it is incomplete or ambiguous."""
         single = (self.ids, self.identities, self.sources, self.limits, self.rates, self.exceptions)
         if any(len(values) != 1 for values in single) or len(set(self.titles)) != len(self.titles):
             return None
-        if len(self.contained) > 1:
+        if len(self.contained) > 1 or len(self.services) > 1:
             return None
         return Rights(
             peer=self.ids[0],
@@ -99,6 +104,7 @@ class LiveSlot:
             contained=bool(self.contained),
             rate=self.rates[0],
             exception=self.exceptions[0],
+            services=next(iter(self.services), None),
         )
 
 
@@ -117,8 +123,9 @@ def live_slots(entries: Entries) -> dict[str, LiveSlot]:
         (gatemaps.CONTAINED, "contained"),
         (gatemaps.RATES, "rates"),
         (gatemaps.EXCEPTIONS, "exceptions"),
+        (gatemaps.SERVICES, "services"),
     ):
-        for slot, value in entries[name]:
+        for slot, value in entries.get(name, []):
             getattr(slots[slot], attribute).append(value)
     return dict(slots)
 
@@ -136,8 +143,15 @@ class Plan:
         return bool(self.free or self.change or self.fill)
 
 
-def wanted_rights(peers: LivePeers) -> dict[str, Rights]:
+def wanted_rights(peers: LivePeers, *, web: bool = False) -> dict[str, Rights]:
     """Return each peer's rights by its certificate's name.
+
+    Parameters
+    ----------
+    peers
+        The live list.
+    web
+        Whether DICOMweb is on.
 
     Raises
     ------
@@ -146,7 +160,7 @@ def wanted_rights(peers: LivePeers) -> dict[str, Rights]:
     """
     wanted: dict[str, Rights] = {}
     for peer in peers.peers:
-        rights = Rights.of(peer)
+        rights = Rights.of(peer, web=web)
         other = wanted.setdefault(rights.identity, rights)
         if other is not rights:
             raise InvalidPeersError(

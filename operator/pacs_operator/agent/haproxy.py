@@ -22,6 +22,7 @@ FileKind = Literal["cert", "ca-file", "crl-file"]
 ANSWER_SECONDS = 5.0
 _BACKENDS_ONLY = "show stat -1 2 -1"
 _TOKEN = re.compile(r"[!-:=-~]+")  # what needs no quoting on the socket: printable, no space, no ';', no '<'
+_KEY = re.compile(r"^0x[0-9a-f]+: key=(\S+) ", re.MULTILINE)
 _SERIAL = re.compile(r"^(?:Serial|Serial Number): *([0-9A-Fa-f]+)\s*$", re.MULTILINE)
 
 
@@ -154,9 +155,19 @@ class RuntimeSocket:
         """End all sessions of one server, half-open ones included."""
         await self._silently(f"shutdown sessions server {backend}/{server}")
 
-    async def forget_rate(self, slot: str) -> None:
+    async def forget_rate(self, slot: str, table: str = gatemaps.COUNTS_TABLE) -> None:
         """Begin a slot's minute anew: the next peer there has not asked for anything yet."""
-        await self._silently(f"set table {gatemaps.COUNTS_TABLE} key {slot} data.gpc0_rate 0")
+        await self._silently(f"set table {table} key {slot} data.gpc0_rate 0")
+
+    async def counted_keys(self, table: str) -> frozenset[str]:
+        """Return a table's keys that are in use by something open now."""
+        answer = await self.ask(f"show table {table} data.conn_cur gt 0")
+        if not answer.startswith("# table:"):
+            raise HaproxyRefusedError(
+                f"HAProxy has no table {table} as the gate's configuration should",
+                action="compare the gate's configuration with the operator's version",
+            )
+        return frozenset(_KEY.findall(answer))
 
     async def replace_file(self, kind: FileKind, path: Path, pem: str) -> None:
         """Bring new content of a certificate, CA or CRL file into use for new handshakes.

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from pacs_operator.agent.files import PRIVATE, read_if_there, write_atomic
 from pacs_operator.agent.neighbour import Changes, StorageTest
 from pacs_operator.agent.orthanc_entries import Entry, Exit, destinations_of, entries_of, same
 from pacs_operator.agent.orthanc_rest import REMOVAL_SECONDS, OrthancRest
+from pacs_operator.agent.orthancweb import OrthancWeb
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.agent.peek import peek_certificate
 from pacs_operator.agent.x509tools import Served, served_of
@@ -46,6 +48,7 @@ class OrthancNeighbour:
         self._assembled = surroundings.run / "orthanc" / "orthanc.json"
         self._peers: LivePeers | None = None
         self._seals = config.storage is not None
+        self._web = OrthancWeb(Path(config.web_socket), SERVER_LEAF, surroundings) if config.web_socket else None
         self.storage_test = StorageTest()
         # Two: a long removal must not make Orthanc look dead.
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="orthanc")
@@ -83,7 +86,9 @@ class OrthancNeighbour:
             ) from error
 
     async def apply_certificates(self, changed: Changes) -> None:
-        """Do nothing: the files are in place, and a reload would cut associations."""
+        """Bring them into the HAProxy that takes DICOMweb; a reload of Orthanc itself would cut associations."""
+        if self._web is not None:
+            await self._web.apply_certificates(changed)
 
     async def apply_peers(self, peers: LivePeers) -> str:
         """Make rights live and read them back.

@@ -107,6 +107,8 @@ class AgentConfig(Model):
     haproxy_socket: str | None = None  # gate: runtime API socket
     haproxy_log_socket: str | None = None  # gate: datagram socket the agent reads association records from
     client_issuers: bool | None = None  # gate: whether it takes certificates of other authorities; None: it does not
+    web: bool | None = None  # gate: DICOMweb is on; absent for agents of earlier releases
+    web_socket: str | None = None  # orthanc: runtime API socket of the HAProxy that takes DICOMweb from the gate
     gate_slots: int = 256  # gate: number of peer backends in haproxy.cfg
     postgres_socket_dir: str | None = None  # postgres: UNIX socket folder, for reload and readiness
 
@@ -145,6 +147,8 @@ class PeerActivity(Told):
     open_associations: Count = 0
     limited: Count = 0  # of the rejections: by the peer's own limits
     last_limited: Time | None = None
+    requests: Count = 0  # of DICOMweb, let through
+    last_request: Time | None = None
 
 
 class StorageTold(Told):

@@ -8,12 +8,13 @@ from pydantic import Field, model_validator
 from pacs_operator.domain import storable
 from pacs_operator.domain.containment import Containment
 from pacs_operator.domain.database import ExternalDatabase
+from pacs_operator.domain.dicomweb import DicomWeb
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint
 from pacs_operator.domain.issuers import MAX_ISSUERS, Issuer
 from pacs_operator.domain.legacy import LegacyPorts, StaffedHours
 from pacs_operator.domain.model import Model
-from pacs_operator.domain.names import PROBE_AE_TITLE, Component
+from pacs_operator.domain.names import PROBE_AE_TITLE, Component, Port
 from pacs_operator.domain.peer import Right, TlsTier
 from pacs_operator.domain.scrub import Scrub
 from pacs_operator.domain.storable import check_transfer_syntaxes
@@ -260,6 +261,7 @@ class ArchiveSpec(Model):
     bootstrap: Bootstrap = Bootstrap()
     vault: VaultRef | None = None
     dicom: Dicom
+    dicomweb: DicomWeb | None = None
     peers: PeerBounds
     storage: ImageStorage
     database: Database
@@ -288,6 +290,7 @@ class ArchiveSpec(Model):
                 action="say when somebody is there to see a device without TLS closed out, for example "
                 "schedule 0 8-16 * * 1-5 and timeZone Europe/Zurich",
             )
+        _check_web_ports(self)
         check_transfer_syntaxes(self.dicom.accept.transfer_syntaxes, "spec.dicom.accept.transferSyntaxes")
         check_disjoint(self.peers.allowed_cidrs, "spec.peers.allowedCIDRs")
         if self.vault:
@@ -343,6 +346,25 @@ def _check_aliases(dicom: Dicom) -> None:
                 action="list each further title once",
                 reason="DuplicateAETitle",
             )
+
+
+def _check_web_ports(spec: ArchiveSpec) -> None:
+    if spec.dicomweb is None:
+        return
+    wanted, legacy = spec.dicomweb.node_port, spec.dicom.legacy_ports
+    if legacy and Port.GATE_WEB in legacy:
+        raise InvalidSpecError(
+            f"spec.dicom.legacyPorts: {legacy.first} to {legacy.last} holds {Port.GATE_WEB}, the port of DICOMweb",
+            action="choose a range without it, for example 11112 to 11119; or leave spec.dicomweb out",
+        )
+    taken = {spec.gate.service.node_port}
+    if legacy:
+        taken |= {legacy.node_port(port) for port in range(legacy.first, legacy.last + 1)}
+    if wanted is not None and wanted in taken:
+        raise InvalidSpecError(
+            f"spec.dicomweb.nodePort: {wanted} is a port of DICOM at the same Service",
+            action="choose another port, or leave it out and have the cluster draw one",
+        )
 
 
 def _is_time_zone(name: str) -> bool:

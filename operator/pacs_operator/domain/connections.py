@@ -45,6 +45,7 @@ class Connection:
     port: int | None
     reason: str
     protocols: tuple[Literal["TCP", "UDP"], ...] = ("TCP",)
+    only_with: Literal["dicomweb"] | None = None  # section of the spec without which it is not there
 
 
 CONNECTIONS: tuple[Connection, ...] = (
@@ -60,6 +61,27 @@ CONNECTIONS: tuple[Connection, ...] = (
         Component.GATE,
         Port.DICOM_TLS,
         "The conformance pod tests the gate as a modality would",
+    ),
+    Connection(
+        PEERS,
+        Component.GATE,
+        Port.GATE_WEB,
+        "Peers speak DICOMweb over mutual TLS to the gate, whose Service has this port at 443",
+        only_with="dicomweb",
+    ),
+    Connection(
+        Component.CONFORMANCE,
+        Component.GATE,
+        Port.GATE_WEB,
+        "The conformance pod tests DICOMweb as a client would",
+        only_with="dicomweb",
+    ),
+    Connection(
+        Component.GATE,
+        Component.ORTHANC,
+        Port.ORTHANC_WEB,
+        "The gate re-encrypts DICOMweb requests to the HAProxy beside Orthanc",
+        only_with="dicomweb",
     ),
     Connection(
         Component.GATE,
@@ -135,8 +157,8 @@ CONNECTIONS: tuple[Connection, ...] = (
 )
 
 
-def applies(row: Connection, *, external_database: bool) -> bool:
-    """Tell whether an archive has a row: its own PostgreSQL's, or the one to somebody else's.
+def applies(row: Connection, *, external_database: bool, dicomweb: bool) -> bool:
+    """Tell whether an archive has a row: its own PostgreSQL's, or the one to somebody else's; DICOMweb's, if it is on.
 
     Parameters
     ----------
@@ -144,6 +166,10 @@ def applies(row: Connection, *, external_database: bool) -> bool:
         A row of the table.
     external_database
         Whether the index is somebody else's.
+    dicomweb
+        Whether DICOMweb is on.
     """
+    if row.only_with == "dicomweb" and not dicomweb:
+        return False
     absent: End = Component.POSTGRES if external_database else DATABASE
     return absent not in (row.source, row.target)

@@ -24,16 +24,25 @@ EXCEPTIONS = "virt@exceptions"  # slot -> until when it may use older TLS, secon
 # Orthanc. In one value, so that no address is ever tried with another device's name.
 ROUTES = "virt@routes"
 
+# Only where DICOMweb is on:
+SERVICES = "virt@services"  # slot -> "Find+Get+Store", those that it may use, or NO_SERVICES
+REVOKED = "virt@revoked"  # serial -> 1: a connection can be older than the revocation of its certificate
+
 ANY_SOURCE = "any"
 ALL = "all"
+NO_SERVICES = "-"
 NO_RATE = "0"
 NO_EXCEPTION = "0"
+WEB_COUNTS_TABLE = "web_peers"  # likewise of DICOMweb
+WEB_CERTIFICATES_TABLE = "web_certificates"  # "<slot>/<serial>" of each request under way
 COUNTS_TABLE = "peers"  # what each slot has open, and began within the last minute
 BACKEND_PREFIX = "slot_"
+WEB_PREFIX = "web_"
 SERVER = "orthanc"  # name of the only server in every such backend
 OUTBOUND_PREFIX = "out_"
 DESTINATION = "device"  # name of the only server in every outbound backend
 ARCHIVE_BACKEND = "orthanc"  # whose server is checked, and which all slots follow
+WEB_BACKEND = "dicomweb"  # likewise of DICOMweb
 
 
 def slot_name(slot: int) -> str:
@@ -44,6 +53,11 @@ def slot_name(slot: int) -> str:
 def backend_name(slot: str) -> str:
     """Return the backend of a slot."""
     return f"{BACKEND_PREFIX}{slot}"
+
+
+def web_backend(slot: str) -> str:
+    """Return the backend by which a slot's DICOMweb requests go."""
+    return f"{WEB_PREFIX}{slot}"
 
 
 def outbound_backend(slot: str) -> str:

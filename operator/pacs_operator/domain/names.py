@@ -78,6 +78,9 @@ class Port:
     ORTHANC_DICOM = 4242
     GATE_OUTBOUND = 4243  # Orthanc alone, over mutual TLS
     ORTHANC_HTTP = 8042  # loopback only
+    GATE_WEB = 4443  # DICOMweb; the Service has it at 443
+    ORTHANC_WEB = 4444  # DICOMweb from the gate alone, over mutual TLS
+    HTTPS = 443
     POSTGRES = 5432
     AGENT_HEALTH = 8080  # plain, for the kubelet: two booleans and nothing else
     AGENT_CONTROL = 8443  # mutual TLS: certificate times, per-peer counts, probe clean-up

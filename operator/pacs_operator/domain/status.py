@@ -31,6 +31,8 @@ class Endpoints(Model):
     service: str  # DNS name of the gate's Service
     port: int
     node_port: int | None = None
+    web_port: int | None = None  # of DICOMweb over HTTPS
+    web_node_port: int | None = None
     ae_title: str
     aliases: Annotated[list[str], Field(max_length=10)] = []
     load_balancer: Annotated[list[str], Field(max_length=8)] = []

@@ -125,11 +125,14 @@ def _endpoints(run: Pass) -> Endpoints | None:
     if service is None or run.archive is None:
         return run.observed.endpoints
     ports = (service.get("spec") or {}).get("ports") or [{}]
+    web: Manifest = next((port for port in ports if port.get("port") == Port.HTTPS), {})
     ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
     return Endpoints(
         service=service_dns(Component.GATE, run.name),
         port=int(ports[0].get("port") or Port.DICOM_TLS),
         node_port=ports[0].get("nodePort"),
+        web_port=web.get("port"),
+        web_node_port=web.get("nodePort"),
         ae_title=run.archive.spec.dicom.ae_title,
         aliases=run.archive.spec.dicom.aliases,
         load_balancer=sorted({entry.get("hostname") or entry.get("ip") or "" for entry in ingress} - {""})[:8],

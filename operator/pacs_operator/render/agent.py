@@ -23,6 +23,7 @@ from pacs_operator.render.manifests import Manifest, config_map, document
 
 CONFIG_FILE = f"{CONFIG_DIR}/agent.json"
 HAPROXY_SOCKET = f"{RUN_DIR}/haproxy.sock"
+WEB_SOCKET = f"{RUN_DIR}/web.sock"
 HAPROXY_LOG_SOCKET = f"{RUN_DIR}/log.sock"
 
 _TRUST = {
@@ -45,8 +46,12 @@ def config(desired: Desired, component: Component) -> AgentConfig:
     specific: dict[str, object] = {}
     match component:
         case Component.GATE:
-            specific = {"haproxy_socket": HAPROXY_SOCKET, "haproxy_log_socket": HAPROXY_LOG_SOCKET}
-            specific["client_issuers"] = True if desired.archive.spec.peers.issuers is not None else None
+            specific = {
+                "haproxy_socket": HAPROXY_SOCKET,
+                "haproxy_log_socket": HAPROXY_LOG_SOCKET,
+                "client_issuers": True if desired.archive.spec.peers.issuers is not None else None,
+                "web": desired.archive.spec.dicomweb is not None or None,
+            }
         case Component.ORTHANC:
             specific = {
                 "orthanc_url": f"http://127.0.0.1:{Port.ORTHANC_HTTP}",
@@ -54,6 +59,7 @@ def config(desired: Desired, component: Component) -> AgentConfig:
                 "outbound_port": Port.GATE_OUTBOUND,
                 "storage": _storage(desired),
                 "database": database.access(desired),
+                "web_socket": WEB_SOCKET if desired.archive.spec.dicomweb else None,
             }
         case Component.POSTGRES:
             specific = {"postgres_socket_dir": RUN_DIR}

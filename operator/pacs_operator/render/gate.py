@@ -18,7 +18,8 @@ from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.gatepeers import largest_share
 from pacs_operator.domain.names import PROBE_AE_TITLE, Component, Port, service_dns
 from pacs_operator.domain.peer import TlsTier
-from pacs_operator.render import gate_check
+from pacs_operator.render import gate_check, web
+from pacs_operator.render.web import WebLayout
 
 SLOTS: int = AgentConfig.model_fields["gate_slots"].default
 FIRST_PDU_SECONDS = 5
@@ -81,6 +82,8 @@ class GateLayout:
         HAProxy's listening addresses, for peers and for Orthanc.
     legacy_bind
         Addresses without TLS, for devices that have none; each port is closed until a peer is given it.
+    web
+        DICOMweb; None: there is no listener for it.
     nameservers
         ``address:port`` of resolvers; empty means those of /etc/resolv.conf.
     """
@@ -93,6 +96,7 @@ class GateLayout:
     bind: str
     outbound_bind: str
     legacy_bind: str | None = None
+    web: WebLayout | None = None
     aliases: tuple[str, ...] = ()
     tiers: tuple[TlsTier, ...] = ()
     issuers: bool = False
@@ -128,23 +132,33 @@ def gate_config(desired: Desired) -> dict[str, str]:
     desired
         The archive; its peers are not part of it, they are applied live.
     """
+    return render(layout(desired))
+
+
+def archive_web_config(desired: Desired) -> dict[str, str]:
+    """Return the configuration of the HAProxy beside Orthanc, by name; nothing where DICOMweb is off."""
+    return render_archive_web(layout(desired))
+
+
+def layout(desired: Desired) -> GateLayout:
+    """Return what the configuration of an archive's gate depends on."""
     archive = desired.archive
     name = service_dns(Component.ORTHANC, archive.name)
-    return render(
-        GateLayout(
-            ae_title=archive.spec.dicom.ae_title,
-            aliases=tuple(archive.spec.dicom.aliases),
-            tiers=tuple(sorted(archive.spec.peers.tls_exceptions)),
-            issuers=archive.spec.peers.issuers is not None,
-            orthanc_address=f"{name}.{desired.cluster.cluster_domain}",
-            orthanc_port=Port.ORTHANC_DICOM,
-            orthanc_name=name,
-            max_associations=archive.spec.gate.max_associations,
-            bind=_bind(archive.spec.peers.allowed_cidrs, str(Port.DICOM_TLS)),
-            legacy_bind=_legacy_bind(archive.spec),
-            outbound_bind=_bind(archive.spec.peers.allowed_cidrs, str(Port.GATE_OUTBOUND)),
-            threads=_threads(archive.spec.scheduling.gate.cpu_milli),
-        )
+    cidrs = archive.spec.peers.allowed_cidrs
+    return GateLayout(
+        ae_title=archive.spec.dicom.ae_title,
+        aliases=tuple(archive.spec.dicom.aliases),
+        tiers=tuple(sorted(archive.spec.peers.tls_exceptions)),
+        issuers=archive.spec.peers.issuers is not None,
+        orthanc_address=f"{name}.{desired.cluster.cluster_domain}",
+        orthanc_port=Port.ORTHANC_DICOM,
+        orthanc_name=name,
+        max_associations=archive.spec.gate.max_associations,
+        bind=_bind(cidrs, str(Port.DICOM_TLS)),
+        legacy_bind=_legacy_bind(archive.spec),
+        outbound_bind=_bind(cidrs, str(Port.GATE_OUTBOUND)),
+        web=web.layout(desired, _bind(cidrs, str(Port.GATE_WEB)), _bind(cidrs, str(Port.ORTHANC_WEB))),
+        threads=_threads(archive.spec.scheduling.gate.cpu_milli),
     )
 
 
@@ -168,7 +182,30 @@ def _threads(cpu_milli: int | None) -> int:
 
 def render(layout: GateLayout) -> dict[str, str]:
     """Return ``haproxy.cfg`` and ``gate.lua`` for a layout."""
-    values = {
+    files = {
+        "haproxy.cfg": _TEMPLATES.get_template("haproxy.cfg.j2").render(_values(layout)),
+        # One file: the second part goes by the first one's reading of DER.
+        "gate.lua": "\n".join(map(_lua, ("gate.lua", "issuers.lua") if layout.issuers else ("gate.lua",))),
+    }
+    return files | ({"web.lua": _lua("web.lua")} if layout.web else {})
+
+
+def render_archive_web(layout: GateLayout) -> dict[str, str]:
+    """Return the files of the HAProxy beside Orthanc for a layout; nothing where DICOMweb is off."""
+    if layout.web is None:
+        return {}
+    return {
+        "web.cfg": _TEMPLATES.get_template("archiveweb.cfg.j2").render(_values(layout)),
+        "web.lua": _lua("web.lua"),
+    }
+
+
+def _lua(name: str) -> str:
+    return resources.files("pacs_operator.render").joinpath(f"templates/{name}").read_text("utf-8")
+
+
+def _values(layout: GateLayout) -> dict[str, object]:
+    return {
         **{name: getattr(layout, name) for name in GateLayout.__dataclass_fields__},
         "max_connections": layout.max_connections,
         "max_share": layout.max_share,
@@ -188,13 +225,6 @@ def render(layout: GateLayout) -> dict[str, str]:
         # The probe's title is the one that Orthanc always knows; any other it would turn away, and log that.
         "check_request": gate_check.associate_request(PROBE_AE_TITLE, layout.ae_title).hex(),
         "check_release": gate_check.release_request().hex(),
-    }
-    scripts = ("gate.lua", "issuers.lua") if layout.issuers else ("gate.lua",)
-    templates = resources.files("pacs_operator.render").joinpath("templates")
-    return {
-        "haproxy.cfg": _TEMPLATES.get_template("haproxy.cfg.j2").render(values),
-        # One file: the second part goes by the first one's reading of DER.
-        "gate.lua": "\n".join(templates.joinpath(name).read_text("utf-8") for name in scripts),
     }
 
 

@@ -51,7 +51,7 @@ def _service(desired: Desired) -> Manifest:
         # Keeps the peers' source addresses, which policies and the gate check.
         "externalTrafficPolicy": "Local",
         "selector": selector(desired, Component.GATE),
-        "ports": [port, *_legacy_ports(desired)],
+        "ports": [port, *_web_ports(desired), *_legacy_ports(desired)],
     }
     if wanted.type == "LoadBalancer" and wanted.load_balancer_class is not None:
         spec["loadBalancerClass"] = wanted.load_balancer_class
@@ -59,6 +59,14 @@ def _service(desired: Desired) -> Manifest:
         spec["allocateLoadBalancerNodePorts"] = False
     head = namespaced(desired, "Service", NAME, Component.GATE, dict(wanted.annotations))
     return {**head, "spec": spec}
+
+
+def _web_ports(desired: Desired) -> list[Manifest]:
+    asked = desired.archive.spec.dicomweb
+    if asked is None:
+        return []
+    port: Manifest = {"name": "https", "port": Port.HTTPS, "protocol": "TCP", "targetPort": Port.GATE_WEB}
+    return [port | ({"nodePort": asked.node_port} if asked.node_port else {})]
 
 
 def _legacy_ports(desired: Desired) -> list[Manifest]:
@@ -121,6 +129,12 @@ def _spread(pod_selector: dict[str, str], key: str) -> Manifest:
     }
 
 
+def _container_web_port(desired: Desired) -> list[Manifest]:
+    if desired.archive.spec.dicomweb is None:
+        return []
+    return [{"name": "https", "containerPort": Port.GATE_WEB, "protocol": "TCP"}]
+
+
 def _haproxy(desired: Desired) -> Manifest:
     """Return HAProxy; without liveness probe, since its own watchdog ends a stuck process, associations included."""
     return pods.container(
@@ -132,6 +146,7 @@ def _haproxy(desired: Desired) -> Manifest:
         ports=[
             {"name": "dicom-tls", "containerPort": Port.DICOM_TLS, "protocol": "TCP"},
             {"name": "outbound", "containerPort": Port.GATE_OUTBOUND, "protocol": "TCP"},
+            *_container_web_port(desired),
         ],
         lifecycle={"preStop": {"sleep": {"seconds": _DEREGISTRATION_SECONDS}}},
         readinessProbe=pods.http_probe("/readyz", period=2, failures=2),

@@ -32,6 +32,19 @@ _SPARE_THREADS = 8
 
 _USUAL_REPLICAS = 3
 
+_AGENT_THREADS = 10  # of HTTP: the agent's own calls
+
+DICOMWEB = {
+    "Enable": True,
+    "Root": "/dicom-web/",
+    "EnableWado": False,  # WADO-URI is not offered
+    "Ssl": True,  # the addresses in answers are the gate's
+    "Servers": {},  # it is never a client itself
+    "StudiesMetadata": "Full",  # as sent, not what the index has of it
+    "SeriesMetadata": "Full",
+    "EnableMetadataCache": False,  # a second copy of patients' data beside each image
+}
+
 _FIND_LIMIT = 50_000
 
 
@@ -44,7 +57,7 @@ def render(desired: Desired) -> dict[str, Any]:
         **_accepted(desired),
         **_dicom_tls(),
         **_rights(),
-        **_http(),
+        **_http(desired),
         **_storage(),
         **_memory(),
         **_plugins(desired),
@@ -130,7 +143,13 @@ def _rights() -> dict[str, Any]:
     }
 
 
-def _http() -> dict[str, Any]:
+def _requests(desired: Desired) -> int:
+    """Return how many DICOMweb requests all gate replicas may have open together, a rollout's surge included."""
+    spec = desired.archive.spec
+    return spec.dicomweb.limits.max_concurrent * (max(spec.gate.replicas, _USUAL_REPLICAS) + 1) if spec.dicomweb else 0
+
+
+def _http(desired: Desired) -> dict[str, Any]:
     """Return HTTP for the agent alone.
 
     It listens on loopback of a pod whose only other process is the agent, and Orthanc refuses other sources
@@ -144,7 +163,7 @@ def _http() -> dict[str, Any]:
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
         "SslEnabled": False,
-        "HttpThreadsCount": 10,
+        "HttpThreadsCount": _AGENT_THREADS + _requests(desired),
         "HttpDescribeErrors": False,
         "KeepAlive": True,
         "TcpNoDelay": True,
@@ -193,10 +212,12 @@ def _memory() -> dict[str, Any]:
 def _plugins(desired: Desired) -> dict[str, Any]:
     """Return the plugins; a path that does not exist stops Orthanc, a missing ``PythonScript`` would not.
 
-    DICOMweb is left out as long as no gate speaks HTTPS: STOW-RS bypasses the C-STORE filter.
+    DICOMweb is left out as long as the gate does not offer it.
     """
     encryption = desired.archive.spec.encryption
     plugins = [f"{_PLUGINS}/libOrthancPostgreSQLIndex.so", f"{_PLUGINS}/libOrthancPython.so"]
+    if desired.archive.spec.dicomweb:
+        plugins.append(f"{_PLUGINS}/libOrthancDicomWeb.so")
     return {
         "Plugins": [_STORAGE_PLUGIN, *plugins] if encryption.on else plugins,
         "PythonScript": "/opt/pacs/plugin/pacs_archive.py",
@@ -209,6 +230,7 @@ def _plugins(desired: Desired) -> dict[str, Any]:
             **({"StorageEncryption": encryption.mode} if encryption.on else {}),
             "Quarantine": _quarantine(desired),
         },
+        **({"DicomWeb": DICOMWEB} if desired.archive.spec.dicomweb else {}),
         "PostgreSQL": {
             "EnableIndex": True,
             "EnableStorage": False,

@@ -3,7 +3,7 @@
 from pacs_operator.domain.agentconfig import IMAGES_DIR, SEALED_DIR, STORAGE_RING_FILE
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import ANNOTATION_DATABASE, ANNOTATION_ENCRYPTION, Component, Port
-from pacs_operator.render import agent, database, orthanc_config, pods, services, sizes
+from pacs_operator.render import agent, database, gate, orthanc_config, pods, services, sizes
 from pacs_operator.render.manifests import Manifest, config_map, document, namespaced, selector, volume_size
 
 NAME = Component.ORTHANC.value
@@ -27,6 +27,7 @@ def files(desired: Desired) -> dict[str, str]:
         **agent.files(desired, Component.ORTHANC),
         "orthanc.json": document(orthanc_config.render(desired)),
         **database.files(desired),
+        **gate.archive_web_config(desired),
     }
 
 
@@ -74,7 +75,7 @@ def workload(desired: Desired) -> Manifest:
         config=files(desired),
         config_map=NAME,
         init_containers=[agent.sidecar(desired, Component.ORTHANC, _agent_mounts(desired))],
-        containers=[_orthanc(desired)],
+        containers=[_orthanc(desired), *_web(desired)],
         volumes=[
             pods.run_volume(),
             pods.peers_volume(),
@@ -152,3 +153,22 @@ def _orthanc(desired: Desired) -> Manifest:
         ),
         readinessProbe=pods.http_probe("/readyz", period=2, failures=3),
     )
+
+
+def _web(desired: Desired) -> list[Manifest]:
+    """Return the HAProxy that takes DICOMweb from the gate.
+
+    It has no probes: DICOM goes on without it, and the gate sees for itself whether it answers.
+    """
+    if desired.archive.spec.dicomweb is None:
+        return []
+    return [
+        pods.container(
+            "web",
+            desired.release.images.gate,
+            sizes.web(desired).resources(),
+            [pods.MOUNT_CONFIG, pods.MOUNT_TLS, pods.MOUNT_RUN_WRITABLE],
+            args=["-f", "/etc/pacs/web.cfg"],
+            ports=[{"name": "web", "containerPort": Port.ORTHANC_WEB, "protocol": "TCP"}],
+        )
+    ]

@@ -69,9 +69,14 @@ def _policy(desired: Desired, component: Component, direction: str) -> Manifest:
     inward = direction == "Ingress"
     rules: list[Manifest] = []
     reasons: list[str] = []
-    external = desired.archive.spec.database.external is not None
-    for row in CONNECTIONS:
-        if not applies(row, external_database=external) or (row.target if inward else row.source) != component:
+    spec = desired.archive.spec
+    there = [
+        row
+        for row in CONNECTIONS
+        if applies(row, external_database=spec.database.external is not None, dicomweb=spec.dicomweb is not None)
+    ]
+    for row in there:
+        if (row.target if inward else row.source) != component:
             continue
         if desired.importing is None and Component.IMPORTER in (row.source, row.target):
             continue  # an import is there for a time only: without one, nobody's policies speak of it

@@ -10,6 +10,7 @@ _PORT_NAMES = {
     Port.ORTHANC_DICOM: "dicom",
     Port.POSTGRES: "postgres",
     Port.AGENT_CONTROL: "control",
+    Port.ORTHANC_WEB: "web",
 }
 
 
@@ -22,7 +23,10 @@ def internal(desired: Desired, component: Component) -> Manifest:
         {
             row.port
             for row in CONNECTIONS
-            if row.target == component and isinstance(row.source, Component) and row.port is not None
+            if (row.only_with is None or desired.archive.spec.dicomweb)
+            and row.target == component
+            and isinstance(row.source, Component)
+            and row.port is not None
         }
     )
     spec = {

@@ -56,6 +56,16 @@ def main(desired: Desired, component: Component) -> Size:
     return Size(asked.cpu_milli or default.cpu_milli, asked.memory_mi or default.memory_mi)
 
 
+def web(desired: Desired) -> Size:
+    """Return the size of the HAProxy beside Orthanc: it has buffers for each request, whatever the body's size."""
+    return Size(cpu_milli=50, memory_mi=_GATE_BASE_MI // 2 + _requests(desired) * _GATE_ASSOCIATION_MI)
+
+
+def _requests(desired: Desired) -> int:
+    dicomweb = desired.archive.spec.dicomweb
+    return dicomweb.limits.max_concurrent if dicomweb else 0
+
+
 def _gate(desired: Desired) -> Size:
-    associations = desired.archive.spec.gate.max_associations
-    return Size(cpu_milli=100, memory_mi=_GATE_BASE_MI + associations * _GATE_ASSOCIATION_MI)
+    connections = desired.archive.spec.gate.max_associations + _requests(desired)
+    return Size(cpu_milli=100, memory_mi=_GATE_BASE_MI + connections * _GATE_ASSOCIATION_MI)
