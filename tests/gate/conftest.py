@@ -10,6 +10,7 @@ from .archive import ORTHANC_FQDN, ORTHANC_NAME, Archive, resolver
 from .device import Device, client_context
 from .pki import Authority, Leaf
 from .process import Gate, Site, peer, running_gate, wait_for
+from .web import Client, Upstream, WebStage, admitted, running_upstream, running_web, web_layout
 
 _numbers = itertools.count(1)
 
@@ -39,9 +40,32 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "upstream" in request.fixturenames:
+        request.getfixturevalue("upstream").seen.clear()
     yield
+    if "stage" in request.fixturenames:
+        request.getfixturevalue("upstream").gate.set()
+        request.getfixturevalue("stage").gate.apply({})
     if "gate" in request.fixturenames:
         request.getfixturevalue("gate").apply({})
+
+
+@pytest.fixture(scope="session")
+def upstream() -> Iterator[Upstream]:
+    with running_upstream() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def stage(site: Site, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebStage]:
+    """Return a gate with DICOMweb of its own."""
+    with running_web(site, tmp_path_factory.mktemp("web"), web_layout(upstream.port)) as running:
+        yield running
+
+
+@pytest.fixture
+def client(stage: WebStage) -> Client:
+    return admitted(stage, "viewer")[0]
 
 
 @pytest.fixture

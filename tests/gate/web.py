@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import itertools
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -14,15 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from pacs_operator.domain import gatemaps
+from pacs_operator.domain.gatepeers import LivePeer
+from pacs_operator.domain.peer import Right
 from pacs_operator.render.gate import GateLayout, render_archive_web
 from pacs_operator.render.web import WebLayout
 
 from .archive import ORTHANC_NAME
 from .device import client_context
 from .pki import Leaf
-from .process import Gate, Site, free_port, listening, running_gate, start_haproxy, stop_haproxy, wait_for
+from .process import Gate, Site, free_port, listening, peer, running_gate, start_haproxy, stop_haproxy, wait_for
 
 HEALTH = "/tools/now"
+STUDIES = "/dicom-web/studies"
+CHUNKED = {"Transfer-Encoding": "chunked"}
+ALL = (Right.ECHO, Right.STORE, Right.FIND, Right.GET)
+_numbers = itertools.count(1)
 GATE_NAME = "gate.radiology-edge.svc"
 
 
@@ -224,3 +231,30 @@ def running_web(
         stage = WebStage(site, gate, web, folder / "beside", process)
         wait_for(stage.up, "the gate sees the archive's DICOMweb")
         yield stage
+
+
+@contextlib.contextmanager
+def running_upstream() -> Iterator[Upstream]:
+    server = Upstream()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.gate.set()
+        server.shutdown()
+        server.server_close()
+
+
+def admitted(stage: WebStage, name: str, **rights: object) -> tuple[Client, Leaf, LivePeer]:
+    """Return a client that the gate knows, with all rights unless said otherwise."""
+    dns = f"{name}-{next(_numbers)}.imaging.example"
+    leaf = stage.site.peers.issue(dns)
+    rights.setdefault("rights", ALL)
+    live = peer(name, dns, name.upper(), **rights)  # type: ignore[arg-type]
+    stage.gate.put(live)
+    return stage.client(leaf), leaf, live
+
+
+def said(stage: WebStage, *reasons: str) -> None:
+    """Wait for the record of the last request; it is written behind the answer."""
+    wait_for(lambda: stage.reasons()[-1:] and stage.reasons()[-1] in reasons, f"a record that says {reasons}")

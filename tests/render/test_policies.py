@@ -39,7 +39,9 @@ LEGACY = LivePeer.model_validate(
 )
 LIVE = LIVE.model_copy(update={"peers": [*LIVE.peers, LEGACY]})
 
-OWN = [row for row in CONNECTIONS if applies(row, external_database=False, dicomweb=True)]  # the other rows: test_database
+OWN = [
+    row for row in CONNECTIONS if applies(row, external_database=False, dicomweb=True)
+]  # the other rows: test_database
 
 IMPORT = ImportSpec.model_validate(
     {

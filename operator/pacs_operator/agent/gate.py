@@ -9,8 +9,8 @@ from pacs_operator.agent.clock import Clock, SystemClock
 from pacs_operator.agent.errors import AgentConfigError, NeighbourError
 from pacs_operator.agent.gatelog import LogReader, Tally
 from pacs_operator.agent.gateroutes import Routes
-from pacs_operator.agent.gatetrust import ClientTrust
 from pacs_operator.agent.gateslots import MAPS, WEB_MAPS, Entries, Plan, Rights, live_slots, make_plan, wanted_rights
+from pacs_operator.agent.gatetrust import ClientTrust
 from pacs_operator.agent.gateweb import Web
 from pacs_operator.agent.haproxy import BackendLoad, FileKind, HaproxySilentError, RuntimeSocket
 from pacs_operator.agent.neighbour import Changes
