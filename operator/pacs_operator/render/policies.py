@@ -69,11 +69,11 @@ def _policy(desired: Desired, component: Component, direction: str) -> Manifest:
     inward = direction == "Ingress"
     rules: list[Manifest] = []
     reasons: list[str] = []
-    spec = desired.archive.spec
+    asked = desired.archive.spec
     there = [
         row
         for row in CONNECTIONS
-        if applies(row, external_database=spec.database.external is not None, dicomweb=spec.dicomweb is not None)
+        if applies(row, external_database=asked.database.external is not None, dicomweb=asked.dicomweb is not None)
     ]
     for row in there:
         if (row.target if inward else row.source) != component:
