@@ -58,7 +58,7 @@ Flow = tuple[str, str, str, int]  # source, target, protocol, port
 
 def everything() -> Desired:
     """Return an archive in which each row of the table is in use."""
-    return replace(desired(peers=LIVE, run="r1"), importing=Importing("old-pacs", "u1", IMPORT, "i1"))
+    return replace(desired({"dicomweb": {}}, peers=LIVE, run="r1"), importing=Importing("old-pacs", "u1", IMPORT, "i1"))
 
 
 def policies(manifests: list[dict]) -> list[dict]:
