@@ -155,7 +155,7 @@ def test_never_by_less_than_two(given_by: list[tuple[str, float]]) -> None:
     [
         ("approver", "system:serviceaccount:ci:deployer", "is no person"),
         ("approver", "", "at least 1 character"),
-        ("act", "Rename", "'Delete', 'Shred' or 'OverrideRetention'"),
+        ("act", "Rename", "'Delete', 'Shred', 'OverrideRetention' or 'BreakGlass'"),
         ("lineageID", "xyz", "should match pattern"),
         ("expiresAt", "tomorrow", "expiresAt"),
         ("expiresAt", "2026-11-25T08:00:00", "timezone"),

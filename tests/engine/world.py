@@ -30,6 +30,7 @@ from pacs_operator.reconcile.archive import ArchiveReconciler
 from pacs_operator.reconcile.context import Outcome, Ports, Renderer, Settings
 from pacs_operator.vault.port import Changes, ClientCredentials
 from tests.engine import claims, importing, plain, pulls
+from tests.engine.readers import ReaderRoles
 from tests.engine.simapi import Key, SimulatedApi, WriteLog, address
 
 ARCHIVE = "radiology"
@@ -107,7 +108,7 @@ class RememberedRender:
         return copy.deepcopy(self._seen[key])
 
 
-class RecordingVault:
+class RecordingVault(ReaderRoles):
     """``VaultPort`` in memory: each mount, root and role is one write, and each can be the process's last."""
 
     def __init__(self, log: WriteLog) -> None:
@@ -133,8 +134,7 @@ class RecordingVault:
 
     def ensure_archive(self, archive_name: str, lineage_id: str, audience: str) -> Changes:
         made: tuple[str, ...] = ()
-        for ca in CaName:
-            mount = names.pki_mount(lineage_id, ca)
+        for mount in (names.pki_mount(lineage_id, ca) for ca in CaName):
             made += self._add(mount) + self._add(f"{mount}/root")
         for component in Component:
             made += self._add(f"auth/{archive_name}/{component.value}")

@@ -386,6 +386,7 @@ class GateNeighbour:
             last_rejection=counts.last_rejection,
             last_rejection_reason=counts.last_rejection_reason,
             rejections=counts.rejections,
+            associations=counts.associations,
             presented_not_after=counts.presented_not_after,
             open_associations=load.open_sessions if load else 0,
             limited=counts.limited,

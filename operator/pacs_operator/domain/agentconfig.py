@@ -143,6 +143,7 @@ class PeerActivity(Told):
     last_rejection: Time | None = None
     last_rejection_reason: Reason | None = None
     rejections: Count = 0
+    associations: Count = 0  # accepted; gates alone
     presented_not_after: Time | None = None
     open_associations: Count = 0
     limited: Count = 0  # of the rejections: by the peer's own limits

@@ -7,11 +7,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
 
+from pacs_operator.domain.breakglass import BreakGlass
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.peer import ArchiveRef
 
-Act = Literal["Delete", "Shred", "OverrideRetention"]
+Act = Literal["Delete", "Shred", "OverrideRetention", "BreakGlass"]
 MAX_LIFE = timedelta(days=7)
 NEEDED = 2
 NO_PERSON = "system:"  # how the cluster names its own components and service accounts
@@ -27,6 +28,16 @@ class ApprovalSpec(Model):
     approver: Annotated[str, Field(min_length=1, max_length=253)]
     expires_at: AwareDatetime
     reason: Annotated[str, Field(min_length=10, max_length=256)]
+    break_glass: BreakGlass | None = None
+
+    @model_validator(mode="after")
+    def _says_whom(self) -> Self:
+        if (self.act == "BreakGlass") is (self.break_glass is None):
+            raise InvalidSpecError(
+                f"spec.breakGlass: {'missing' if self.break_glass is None else 'given'} with act {self.act}",
+                action="say with act BreakGlass, and with no other, whom you let in",
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_person(self) -> Self:
@@ -96,13 +107,14 @@ def consent(approvals: Iterable[Approval], act: Act, subject: Subject, now: date
     """
     given: dict[str, Approval] = {}
     for approval in sorted(approvals, key=lambda approval: (approval.created, approval.name)):
-        if _counts(approval, act, subject, now):
+        if counts(approval, act, subject, now):
             # An identity provider may let one person in under several spellings.
             given.setdefault(approval.spec.approver.casefold(), approval)
     return Consent(act, tuple(given.values()))
 
 
-def _counts(approval: Approval, act: Act, subject: Subject, now: datetime) -> bool:
+def counts(approval: Approval, act: Act, subject: Subject, now: datetime) -> bool:
+    """Tell whether an approval is for this act on this subject, and stands now."""
     spec = approval.spec
     meant = (spec.archive_ref.name, spec.archive_uid, spec.lineage_id, spec.act)
     if meant != (subject.name, subject.uid, subject.lineage, act):

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, model_validator
 
 from pacs_operator.domain import storable
+from pacs_operator.domain.breakglass import BreakGlassBounds
 from pacs_operator.domain.containment import Containment
 from pacs_operator.domain.database import ExternalDatabase
 from pacs_operator.domain.dicomweb import DicomWeb
@@ -269,6 +270,7 @@ class ArchiveSpec(Model):
     gate: Gate
     scheduling: Scheduling = Scheduling()
     conformance: Conformance = Conformance()
+    break_glass: BreakGlassBounds | None = None
     containment: Containment = Containment(mode="None")
     retention: Retention = Retention()
     deletion: Deletion = Deletion()

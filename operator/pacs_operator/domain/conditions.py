@@ -26,6 +26,7 @@ class ConditionType(StrEnum):
     GATE_EXPOSED = "GateExposed"
     LEGACY_PEERS = "LegacyPeers"  # only once an archive took a device without TLS
     PEER_ISSUERS = "PeerIssuers"  # only once an archive named authorities of the hospital
+    BREAK_GLASS = "BreakGlass"  # only once somebody approved a break-glass reader
     CONTAINED = "Contained"  # only once an archive was contained
     INGEST_CLEAN = "IngestClean"
     ORPHANED = "Orphaned"  # only while deleting: something is left in Vault that we could not remove in time

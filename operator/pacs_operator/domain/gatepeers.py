@@ -73,10 +73,15 @@ class LivePeer(Model):
 
     associations_per_minute: int | None = None  # none: not limited; absent in the file, for agents that do not know it
     tls_exception_until: int | None = None  # end of its leave to use older TLS, seconds since the epoch; none: no leave
+    ends: Time | None = None  # when gate and Orthanc forget it by themselves; none: it stays
     outbound: Outbound | None = None  # where the gate reaches it; absent: nothing is ever sent to it
     # AE titles that its C-MOVE may name; None and not an empty list where there are none, since an agent of an
     # earlier release refuses fields that it does not know.
     move_destinations: Annotated[list[str], Field(max_length=512)] | None = None
+
+
+def _ends(peer: LivePeer) -> tuple[str | None, str | None]:
+    return peer.ends, peer.legacy.closes if peer.legacy else None
 
 
 class LiveIssuer(Model):
@@ -96,7 +101,7 @@ class LivePeers(Model):
     issuers: Annotated[list[LiveIssuer], Field(max_length=MAX_ISSUERS)] | None = None
 
     def at(self, now: datetime) -> Self:
-        """Return the list without legacy peers whose time is over: they close also while no operator runs."""
+        """Return the list without peers whose time is over: they go also while no operator runs."""
         stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-        left = [peer for peer in self.peers if not (peer.legacy and peer.legacy.closes and peer.legacy.closes <= stamp)]
+        left = [peer for peer in self.peers if not any(end and end <= stamp for end in _ends(peer))]
         return self if len(left) == len(self.peers) else self.model_copy(update={"peers": left})

@@ -55,6 +55,7 @@ def narrowed(live: LivePeer, wanted: LivePeer) -> LivePeer | None:
         ae_titles=titles,
         source_cidrs=cidrs,
         rights=rights,
+        ends=_sooner(live.ends, wanted.ends),
         max_associations=min(live.max_associations, wanted.max_associations),
         contained=live.contained or wanted.contained,
         legacy=_earlier(live.legacy, wanted.legacy),
@@ -69,6 +70,11 @@ def narrowed(live: LivePeer, wanted: LivePeer) -> LivePeer | None:
 def _both(one: int | None, other: int | None) -> int | None:
     """Return the earlier end of a leave that both have."""
     return None if one is None or other is None else min(one, other)
+
+
+def _sooner(one: str | None, other: str | None) -> str | None:
+    """Return the earlier end; none is later than any."""
+    return min((end for end in (one, other) if end is not None), default=None)
 
 
 def _lower(one: int | None, other: int | None) -> int | None:

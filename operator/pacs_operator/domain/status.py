@@ -161,6 +161,28 @@ class LegacyStatus(Model):
     listed: Annotated[list[LegacyPeer], Field(max_length=MAX_PORTS, alias="list")]
 
 
+class BreakGlassReader(Model):
+    """One reader that two people let in; ``associations`` is refreshed at most every 15 minutes."""
+
+    holder: str
+    identity: str
+    ae_title: str
+    source_cidrs: Annotated[list[str], Field(max_length=4, alias="sourceCIDRs")]
+    rights: Annotated[list[str], Field(max_length=2)]
+    since: Time
+    until: Time
+    approvers: Annotated[list[str], Field(max_length=2)]
+    associations: int
+    counted: Time
+
+
+class BreakGlassStatus(Model):
+    """The readers that are let in; absent while there is none."""
+
+    count: int
+    listed: Annotated[list[BreakGlassReader], Field(max_length=4, alias="list")]
+
+
 class ContainmentStatus(Model):
     """Since when the gate serves nobody but the spared, and why; absent while it serves all."""
 
@@ -185,6 +207,7 @@ class ArchiveStatus(Model):
     conformance: ConformanceStatus | None = None
     peers: PeersStatus | None = None
     legacy: LegacyStatus | None = None
+    break_glass: BreakGlassStatus | None = None
     containment: ContainmentStatus | None = None
     waiting: Annotated[list[str], Field(max_length=MAX_WAITING)] = []
     last_handled_conformance_token: Annotated[str, Field(max_length=253)] | None = None

@@ -232,6 +232,7 @@ def _latest(seen: Iterable[PeerActivity]) -> PeerActivity:
             "presented_not_after": shown.presented_not_after or one.presented_not_after or other.presented_not_after,
             "stores": one.stores + other.stores,
             "rejections": one.rejections + other.rejections,
+            "associations": one.associations + other.associations,
             "open_associations": one.open_associations + other.open_associations,
             "limited": one.limited + other.limited,
             "last_limited": max(one.last_limited or "", other.last_limited or "") or None,

@@ -18,6 +18,7 @@ from pacs_operator.kube.inventory import ARCHIVE
 from pacs_operator.kube.port import Manifest, metadata
 from pacs_operator.reconcile import (
     agents,
+    breakglass,
     conformance,
     containment,
     deletion,
@@ -167,6 +168,7 @@ def _work(run: Pass, held: PacsError | None) -> Outcome:
         _record(run, error)
         error = _enforce(run, error)
     containment.report(run, stopped=error is not None)
+    breakglass.report(run)
     error = error or held  # a full pass tells the gate too; whatever else could not be told is tried again soon
     if status.write(run) or run.notices:
         status.tell(run, before)
@@ -329,4 +331,5 @@ def _until_next(run: Pass) -> float:
     if run.archive is None or run.archive.spec.conformance.suspend:
         return STEADY_SECONDS
     until = (conformance.next_slot(run.archive.spec.conformance, run.now) - run.now).total_seconds()
-    return min(max(until, 1.0), STEADY_SECONDS)
+    ends = [(box.until - run.now).total_seconds() for box in run.glass or ()]
+    return max(min(until, STEADY_SECONDS, *ends), 1.0)

@@ -103,4 +103,5 @@ def _all_serve_by(run: Pass, gates: list[AgentStatus]) -> bool:
 
 
 def _accepted(run: Pass) -> frozenset[str]:
-    return frozenset(decision.claim.key for decision in run.decisions if decision.accepted)
+    readers = (box.what.key for box in run.glass or ())
+    return frozenset([*readers, *(decision.claim.key for decision in run.decisions if decision.accepted)])

@@ -9,6 +9,7 @@ from pacs_operator.control.port import AgentPort
 from pacs_operator.domain.acceptance import Decision
 from pacs_operator.domain.agentconfig import AgentStatus
 from pacs_operator.domain.archive import Archive
+from pacs_operator.domain.breakglass import Box
 from pacs_operator.domain.catalog import Release
 from pacs_operator.domain.conditions import Condition, ConditionType
 from pacs_operator.domain.destruction import Verdict
@@ -81,6 +82,7 @@ class Memory:
     limits_told: dict[str, str] = field(default_factory=dict)  # by peer: in which hour its people were told of limits
     fences: list[Manifest] = field(default_factory=list)  # network policies of the last rendering that was applied
     ingest_told: datetime | None = None  # when IngestClean's message last changed in status
+    glass_seen: dict[str, int] = field(default_factory=dict)  # by break-glass reader: associations that gates told
     agents_asked: datetime | None = None
     agents: dict[str, tuple[Component, AgentStatus]] = field(default_factory=dict)  # by pod uid
     agent_errors: dict[str, PacsError] = field(default_factory=dict)
@@ -110,6 +112,8 @@ class Pass:
     peers: LivePeers | None = None
     importing: Importing | None = None  # the PacsImport whose turn it is
     imports: list["ImportState"] = field(default_factory=list)
+    glass: list[Box] | None = None  # break-glass readers that are let in; None: nobody looked
+    glass_missing: list[str] = field(default_factory=list)  # what keeps others out
     silent: dict[str, bool] = field(default_factory=dict)  # by peer that is expected to come, where it is known
     desired: Desired | None = None
     manifests: list[Manifest] = field(default_factory=list)

@@ -3,28 +3,24 @@
 Setting ``deletionPolicy: Retain`` at any moment ends it with what is left of the data.
 """
 
-from datetime import UTC, timedelta
-
-from pydantic import AwareDatetime, TypeAdapter, ValidationError
+from datetime import timedelta
 
 from pacs_operator.domain import names
-from pacs_operator.domain.approval import Approval, ApprovalSpec, Subject
+from pacs_operator.domain.approval import Subject
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.destruction import Case, Verdict, judge
 from pacs_operator.domain.errors import InvalidSpecError, PacsError, VaultError
 from pacs_operator.domain.names import Zone, namespace_of
-from pacs_operator.domain.validation import parse
 from pacs_operator.kube.events import Notice
-from pacs_operator.kube.inventory import APPROVAL, NAMESPACE, PVC, VOLUME, kind_of
+from pacs_operator.kube.inventory import NAMESPACE, PVC, VOLUME, kind_of
 from pacs_operator.kube.port import Manifest, annotations_of, labels_of, metadata
-from pacs_operator.reconcile import deletion, record, retention, status, zones
+from pacs_operator.reconcile import approvals, deletion, record, retention, status, zones
 from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Outcome, Pass
 from pacs_operator.reconcile.observe import check_vault, read_owned, typed_archive
 
 DESTROYED = "its data are being destroyed"
 _STOPPED = "its data stay until the grace is over"
-_TIME: TypeAdapter[AwareDatetime] = TypeAdapter(AwareDatetime)
 #: Not the ops zone: it keeps the approvals and the record.
 _REMOVED_ZONES = (Zone.EDGE, Zone.ARCHIVE, Zone.DATA)
 
@@ -64,7 +60,7 @@ def verdict(run: Pass) -> Verdict | None:
         grace=timedelta(hours=spec.deletion.grace_hours),
         encrypted=spec.encryption.on,
     )
-    found = judge(case, _approvals(run), run.now)
+    found = judge(case, approvals.read(run), run.now)
     if found.agreed and since is None and not spec.suspend:
         record.begin_grace(run, written)
     elif not found.agreed and written is not None and since is not None and not spec.suspend:
@@ -237,19 +233,3 @@ def _release(run: Pass, item: Manifest) -> None:
     if any(said.get(key) != value for key, value in marks.items()):
         patch = {"metadata": {"uid": metadata(item)["uid"], "annotations": marks}}
         run.ports.kube.patch(kind_of(item), name, metadata(item).get("namespace"), patch)
-
-
-def _approvals(run: Pass) -> list[Approval]:
-    """Return all approvals that can be read; one that breaks the rules counts for nothing."""
-    found = []
-    for live in run.ports.kube.list(APPROVAL, namespace_of(run.name, Zone.OPS)):
-        data = metadata(live)
-        if data.get("deletionTimestamp"):
-            continue
-        try:
-            spec = parse(ApprovalSpec, live.get("spec") or {}, "spec")
-            created = _TIME.validate_python(data.get("creationTimestamp")).astimezone(UTC)
-        except (InvalidSpecError, ValidationError):
-            continue
-        found.append(Approval(data["name"], created, spec))
-    return found

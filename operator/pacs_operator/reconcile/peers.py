@@ -20,7 +20,7 @@ from pacs_operator.domain.status import MAX_MESSAGE, PeerCondition, PeerConditio
 from pacs_operator.kube.apply import content_hash
 from pacs_operator.kube.inventory import NAMESPACE, PEER, POD
 from pacs_operator.kube.port import KubePort, Manifest, annotations_of, labels_of, metadata
-from pacs_operator.reconcile import issuers
+from pacs_operator.reconcile import breakglass, issuers
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.legacy import record
 from pacs_operator.reconcile.observe import read_claims
@@ -42,7 +42,9 @@ def accept(run: Pass) -> None:
     containment, hours = (spec.containment, spec.dicom.staffed_hours) if spec else (None, None)
     trusted, importing = issuers.live_issuers(run.archive), run.importing is not None
     accepted = accepted_peers(run.decisions)
-    run.peers = live_peers(run.name, accepted, containment, hours, trusted, importing=importing)
+    everybody = live_peers(run.name, accepted, containment, hours, trusted, importing=importing)
+    readers = contain([box.peer for box in breakglass.admit(run, run.archive, run.lineage)], containment)
+    run.peers = with_readers(everybody, readers, len(own_peers(run.name, importing=importing)))
 
 
 def judge(run: Pass, archive: Archive | None, consenting: set[str] | None = None) -> None:
@@ -86,6 +88,14 @@ def live_peers(  # noqa: PLR0913  # all that the list is made of
     known = by_key(accepted)
     everybody = [*own_peers(archive, importing=importing), *(live_peer(peer, known, hours) for peer in accepted)]
     return as_list(contain(everybody, containment), trusted)
+
+
+def with_readers(everybody: LivePeers, readers: list[LivePeer], own_count: int) -> LivePeers:
+    """Return a list with break-glass readers behind the archive's own peers, in the order of a shortened list."""
+    if not readers:
+        return everybody
+    own, others = everybody.peers[:own_count], everybody.peers[own_count:]
+    return as_list([*own, *sorted([*readers, *others], key=lambda peer: peer.id)], everybody.issuers)
 
 
 def live_peer(peer: Peer, accepted: Mapping[str, Peer], hours: StaffedHours | None = None) -> LivePeer:

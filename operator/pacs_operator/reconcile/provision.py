@@ -64,6 +64,8 @@ def _provision_peers(run: Pass) -> bool:
         if decision.accepted and (peer := decision.claim.peer) and peer.spec.certificate and peer.spec.certificate.own
     }
     identities = {role: peer.spec.identity for role, peer in wanted.items()}
+    readers = {box.what.role: box.what for box in run.glass or ()}
+    identities |= {role: f"{what.dns_name} for {what.hours} hours" for role, what in readers.items()}
     memory = run.memory
     everything = memory.roles_checked is None or run.now - memory.roles_checked >= ROLES_AGAIN
     if not everything and memory.peer_roles == identities:
@@ -72,6 +74,9 @@ def _provision_peers(run: Pass) -> bool:
         vault = run.ports.vault(run.vault_settings)
         _report(run, _narrow(vault, run.lineage, identities, memory.peer_roles, everything))
         stale = [role for role in wanted if everything or memory.peer_roles.get(role) != identities[role]]
+        for role, what in readers.items():
+            if everything or memory.peer_roles.get(role) != identities[role]:
+                _report(run, vault.ensure_break_glass_role(run.lineage, role, what.dns_name, what.hours))
         refused = [wanted[role] for role in stale if not _ensured(run, vault, run.lineage, wanted[role])]
     except VaultError as error:
         memory.roles_checked = None

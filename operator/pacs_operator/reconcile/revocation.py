@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pacs_operator.domain import containment, names
 from pacs_operator.domain.acceptance import accepted_peers
 from pacs_operator.domain.archive import Archive, ArchiveSpec, Dicom, LabelSelector, PeerBounds
+from pacs_operator.domain.breakglass import MAX_HOURS, BreakGlassBounds
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.containment import contain
 from pacs_operator.domain.destinations import by_key
@@ -28,7 +29,7 @@ from pacs_operator.domain.peer import Right, TlsTier
 from pacs_operator.domain.probepeers import CONFORMANCE_PEER_ID, IMPORT_PEER_ID, STORE_ONLY_PEER_ID, own_peers
 from pacs_operator.kube.inventory import CONFIG_MAP, NAMESPACE, POD, POLICY
 from pacs_operator.kube.port import Manifest, labels_of, metadata
-from pacs_operator.reconcile import fences, issuers, legacy, peers, status, zones
+from pacs_operator.reconcile import breakglass, fences, issuers, legacy, peers, status, zones
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.render.manifests import document
 from pacs_operator.render.pods import PEERS_CONFIG_MAP
@@ -103,6 +104,7 @@ def survey(run: Pass) -> Cut:
     accepted = [
         *own_peers(run.name, importing=importing),
         *(peers.live_peer(peer, known, hours) for peer in known.values()),
+        *(box.peer for box in breakglass.admit(run, archive, zones.written(run.live) or run.observed.lineage_id)),
     ]
     wanted = {peer.id: peer for peer in contain(accepted, containment.wanted(run.live.get("spec")))}
     trusted = issuers.live_issuers(archive)
@@ -182,7 +184,7 @@ def _bounds(run: Pass, cut: Cut) -> tuple[Archive, set[str] | None]:
     data = metadata(run.live)
     # Not validated on purpose: these two are all that a judgement of peers looks at.
     dicom = Dicom.model_construct(ae_title="", legacy_ports=_readable_ports(spec.get("dicom")))
-    looked_at: dict[str, Any] = {"peers": bounds, "dicom": dicom}
+    looked_at: dict[str, Any] = {"peers": bounds, "dicom": dicom, "break_glass": _readable_hours(spec)}
     known = ArchiveSpec.model_construct(**looked_at)
     return Archive.model_construct(name=run.name, uid=data["uid"], generation=run.generation, spec=known), consenting
 
@@ -209,6 +211,15 @@ def _readable_issuers(said: Any, cut: Cut) -> list[Issuer]:
 def _as_spec(issuer: LiveIssuer) -> Issuer:
     values: dict[str, Any] = issuer.model_dump()
     return Issuer.model_construct(**values, no_crl_reason=None, allowed_domains=[])
+
+
+def _readable_hours(spec: dict[str, Any]) -> BreakGlassBounds | None:
+    if "breakGlass" not in spec:
+        return None
+    try:
+        return BreakGlassBounds.model_validate(spec["breakGlass"])
+    except ValidationError:
+        return BreakGlassBounds(max_hours=MAX_HOURS)
 
 
 def _readable_ports(said: Any) -> LegacyPorts:

@@ -57,6 +57,7 @@ _ANNOUNCED = (
     ConditionType.GATE_EXPOSED,
     ConditionType.LEGACY_PEERS,
     ConditionType.PEER_ISSUERS,
+    ConditionType.BREAK_GLASS,
     ConditionType.CONTAINED,
     ConditionType.INGEST_CLEAN,
     ConditionType.ORPHANED,
@@ -65,6 +66,7 @@ _ANNOUNCED = (
 _MAY_BE_OLD = (ConditionType.CONFORMANCE_PASSED, ConditionType.IMAGES_ENCRYPTED)
 _ONLY_WHEN_TRUE = (
     ConditionType.LEGACY_PEERS,
+    ConditionType.BREAK_GLASS,
     ConditionType.CONTAINED,
     ConditionType.ORPHANED,
     ConditionType.DELETION_BLOCKED,

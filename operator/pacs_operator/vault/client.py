@@ -25,6 +25,7 @@ from pacs_operator.vault.layout import (
     Operator,
     Site,
     archive_layout,
+    break_glass_entry,
     login_path,
     peer_entry,
 )
@@ -117,6 +118,16 @@ class VaultClient:
             With a reason of `pacs_operator.vault.errors`.
         """
         return self._ensure(peer_entry(lineage_id, namespace, name, dns_name))
+
+    def ensure_break_glass_role(self, lineage_id: str, role: str, dns_name: str, hours: int) -> Changes:
+        """Have a role that signs exactly one break-glass reader's identity, for some hours at most.
+
+        Raises
+        ------
+        VaultError
+            With a reason of `pacs_operator.vault.errors`.
+        """
+        return self._ensure(break_glass_entry(lineage_id, role, dns_name, hours))
 
     def delete_peer_roles_except(self, lineage_id: str, keep: set[str]) -> Changes:
         """Remove the roles of peers that are gone; certificates already signed are the gate's matter."""

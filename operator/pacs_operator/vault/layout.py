@@ -201,6 +201,22 @@ def peer_entry(lineage_id: str, namespace: str, name: str, dns_name: str) -> Ent
     return _role(path, (dns_name,), _Profile(None, PEER_LIFE_SECONDS, server=True, client=True))
 
 
+def break_glass_entry(lineage_id: str, role: str, dns_name: str, hours: int) -> Entry:
+    """Return the role that signs one break-glass reader's identity: for a client, no longer than the reader is let in.
+
+    Parameters
+    ----------
+    lineage_id
+        Whose data.
+    role, dns_name
+        Names of the role and of what it signs.
+    hours
+        Life of what it signs, at most.
+    """
+    path = f"{pki_mount(lineage_id, CaName.PEERS)}/roles/{role}"
+    return _role(path, (dns_name,), _Profile(None, hours * HOUR, client=True))
+
+
 def same(wanted: Any, live: Any) -> bool:
     """Compare what we write with how Vault reads it back (durations as seconds, comma lists as lists)."""
     if isinstance(live, list):

@@ -69,6 +69,10 @@ class VaultPort(Protocol):
         """Have a role that signs exactly one DicomPeer's identity."""
         ...
 
+    def ensure_break_glass_role(self, lineage_id: str, role: str, dns_name: str, hours: int) -> Changes:
+        """Have a role that signs exactly one break-glass reader's identity, for some hours at most."""
+        ...
+
     def delete_peer_roles_except(self, lineage_id: str, keep: set[str]) -> Changes:
         """Remove the roles of peers that are gone; ``keep`` holds names as `names.peer_role` makes them."""
         ...

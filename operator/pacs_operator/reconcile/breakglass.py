@@ -1,0 +1,122 @@
+"""Break-glass readers: let in while two people's words stand, shown as a standing exception, ended by the clock."""
+
+from datetime import datetime, timedelta
+
+from pacs_operator.domain.acceptance import MAX_PEERS, accepted_peers
+from pacs_operator.domain.approval import Subject, counts
+from pacs_operator.domain.archive import Archive
+from pacs_operator.domain.breakglass import Box, Room, Word, admitted, opened
+from pacs_operator.domain.conditions import ConditionType
+from pacs_operator.domain.status import BreakGlassReader, BreakGlassStatus
+from pacs_operator.kube.events import Notice
+from pacs_operator.kube.port import metadata
+from pacs_operator.reconcile import approvals
+from pacs_operator.reconcile.agents import activity
+from pacs_operator.reconcile.conformance import parse_time
+from pacs_operator.reconcile.context import Pass
+
+_COARSE = timedelta(minutes=15)
+
+
+def admit(run: Pass, archive: Archive | None, lineage: str | None) -> list[Box]:
+    """Return the readers that are let in now; notes in the pass what keeps others out.
+
+    Parameters
+    ----------
+    run
+        The pass, with its peers judged.
+    archive
+        By whose bounds.
+    lineage
+        The data that approvals must be for; None: of no archive yet.
+    """
+    run.glass, run.glass_missing = [], []
+    if archive is None or lineage is None:
+        return []
+    subject = Subject(run.name, str(metadata(run.live)["uid"]), lineage)
+    words = [
+        Word(one.spec.approver, one.created, one.spec.expires_at, one.spec.break_glass)
+        for one in approvals.read(run)
+        if one.spec.break_glass is not None and counts(one, "BreakGlass", subject, run.now)
+    ]
+    if not words:
+        return []
+    peers = accepted_peers(run.decisions)
+    titles = {title for peer in peers for title in peer.spec.ae_titles}
+    room = Room(
+        bounds=archive.spec.break_glass,
+        allowed_cidrs=archive.spec.peers.allowed_cidrs,
+        titles=frozenset({*titles, *archive.spec.dicom.called_titles}),
+        slots=MAX_PEERS - len(peers) - 1,  # the last one is for an import
+    )
+    boxes, missing = opened(words, run.now)
+    run.glass, refused = admitted(boxes, room)
+    run.glass_missing = [*refused, *missing]
+    return run.glass
+
+
+def report(run: Pass) -> None:
+    """Say in status, conditions and events who is let in by two people's word, until when, and how often they came."""
+    if run.glass is None:
+        return  # nobody looked: what stands there stays
+    kind = ConditionType.BREAK_GLASS
+    known = {one.holder: one for one in (run.observed.break_glass.listed if run.observed.break_glass else [])}
+    listed = [_reader(run, box, known.get(box.what.holder)) for box in run.glass]
+    _tell(run, known, listed)
+    told = BreakGlassStatus.model_validate({"count": len(listed), "list": listed}) if listed else None
+    run.status = run.status.model_copy(update={"break_glass": told})
+    waiting = "; ".join(run.glass_missing)
+    if listed:
+        shown = "; ".join(f"{one.holder} as {one.ae_title} until {one.until}" for one in listed)
+        text = f"STANDING EXCEPTION: {shown}" + (f". Not let in: {waiting}" if waiting else "")
+        run.set(kind, "True", "ReadersOpen", text)
+    elif waiting:
+        run.set(kind, "False", "NotOpened", f"Nobody is let in: {waiting}")
+    elif any(condition.type is kind for condition in run.observed.conditions):
+        run.set(kind, "False", "NoReaders", "No break-glass reader is let in")
+
+
+def _reader(run: Pass, box: Box, before: BreakGlassReader | None) -> BreakGlassReader:
+    said = {
+        "holder": box.what.holder,
+        "identity": box.what.dns_name,
+        "aeTitle": box.what.ae_title,
+        "sourceCIDRs": sorted(box.what.source_cidrs),
+        "rights": sorted(box.what.rights),
+        "since": _stamp(box.since),
+        "until": _stamp(box.until),
+        "approvers": list(box.approvers),
+    }
+    same = before if before and before.since == said["since"] else None
+    seen = activity(run).get(box.what.key)
+    told = [one.associations for one in (seen, same) if one is not None]
+    counted = max([run.memory.glass_seen.get(box.what.holder, 0), *told])
+    run.memory.glass_seen[box.what.holder] = counted
+    if same and (counted == same.associations or run.now - parse_time(same.counted) < _COARSE):
+        said |= {"associations": same.associations, "counted": same.counted}
+    else:
+        said |= {"associations": counted, "counted": _stamp(run.now)}
+    return BreakGlassReader.model_validate(said)
+
+
+def _tell(run: Pass, known: dict[str, BreakGlassReader], listed: list[BreakGlassReader]) -> None:
+    now = {one.holder: one for one in listed}
+    for holder, one in now.items():
+        if holder in known and known[holder].since == one.since:
+            continue
+        text = (
+            f"{holder} may {' and '.join(one.rights)} as {one.ae_title} from {', '.join(one.source_cidrs)} until "
+            f"{one.until}, approved by {' and '.join(one.approvers)}"
+        )
+        run.notices.append(Notice("Warning", "BreakGlassOpened", text))
+    for holder, one in known.items():
+        if holder in now:
+            continue
+        count = max(one.associations, run.memory.glass_seen.pop(holder, 0))
+        early = "by its time" if parse_time(one.until) <= run.now else "before its time: an approval is gone"
+        text = f"{holder} is let in no more, ended {early}; {count} associations since {one.since} that gates remember"
+        run.notices.append(Notice("Normal", "BreakGlassEnded", text))
+
+
+def _stamp(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
