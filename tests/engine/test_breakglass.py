@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from pacs_operator.domain.approval import ApprovalSpec
 from pacs_operator.domain.breakglass import BreakGlass, Word, opened
 from pacs_operator.domain.errors import InvalidSpecError
-from pacs_operator.domain.names import Component
 from pacs_operator.domain.validation import parse
 from tests.engine.destroying import approve, events
 from tests.engine.world import ARCHIVE, ARCHIVE_KEY, World, peer_manifest
@@ -125,7 +124,7 @@ def test_it_ends_when_an_approval_expires(ready: World) -> None:
     word(ready, "ben")
     ready.settle(ready.process)
     (reader,) = [peer for peer in ready.live_peers().peers if peer.id == KEY]
-    assert reader.ends == (ready.now + timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ") or reader.ends
+    assert (reader.ends or "") <= (ready.now + timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
     ready.advance(2 * HOUR + 1)
     ready.settle(ready.process)
     assert KEY not in ids(ready)
@@ -249,7 +248,6 @@ def test_a_peer_cannot_pose_as_a_reader(ready: World) -> None:
     ready.api.put(peer_manifest("mr1", certificate={"dnsName": NAME}, sourceCIDRs=["198.18.10.12/32"]))
     ready.settle(ready.process)
     assert ready.peer_condition("mr1")["reason"] == "ReservedIdentity"
-    assert Component.GATE
 
 
 @pytest.mark.parametrize(
@@ -275,7 +273,7 @@ def test_bad_input(changed: dict, text: str) -> None:
         parse(ApprovalSpec, {**good, "breakGlass": {**GLASS, **changed}}, "spec")
     assert text in str(caught.value)
     for wrong in ({**good, "act": "Delete"}, {key: value for key, value in good.items() if key != "breakGlass"}):
-        with pytest.raises(InvalidSpecError, match="spec.breakGlass"):
+        with pytest.raises(InvalidSpecError, match=r"spec\.breakGlass"):
             parse(ApprovalSpec, wrong, "spec")
 
 

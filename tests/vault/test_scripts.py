@@ -80,6 +80,31 @@ def test_request_in_certificate_out(desk: Desk, kind: tuple[str, ...]) -> None:
     assert f"identity {IDENTITY} for DicomPeer imaging/ct1" in done.stderr
 
 
+@pytest.mark.parametrize("kind", [EC, RSA], ids=["EC", "RSA"])
+@pytest.mark.parametrize("hours", [1, 5, 24])
+def test_a_break_glass_reader_is_signed_for_its_hours(desk: Desk, kind: tuple[str, ...], hours: int) -> None:
+    name, peer = "dr-keller.break-glass.pacs.internal", "_break-glass/dr-keller"
+    role = "peer._break-glass.dr-keller"
+    asked = desk.request(*kind, subject=f"/CN={name}", san=f"DNS:{name}")
+    assert "does not know" in desk.enrol(asked, peer=peer).stderr
+    client = desk.world.client()
+    assert client.ensure_break_glass_role(desk.lineage, role, name, hours).created
+    assert not client.ensure_break_glass_role(desk.lineage, role, name, hours).created
+    done, longer = desk.enrol(asked, peer=peer), desk.enrol(asked, "--days", "30", peer=peer)
+    assert done.returncode == 0, done.stderr
+    for chain in (done.stdout, longer.stdout):  # Vault shortens what is asked for beyond the role
+        leaf = x509.load_pem_x509_certificates(chain.encode())[0]
+        life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
+        assert abs(life.total_seconds() - hours * 3600) <= 60
+    assert desk.verify(done.stdout, "-purpose", "sslclient", "-verify_hostname", name).returncode == 0
+    assert desk.verify(done.stdout, "-purpose", "sslserver").returncode != 0
+    other = desk.request(*kind, subject="/CN=dr-meier.break-glass.pacs.internal", san=None)
+    assert desk.enrol(other, peer=peer).returncode != 0
+    assert client.delete_peer_roles_except(desk.lineage, {"peer.imaging.ct1"}).deleted == (
+        f"pacs/{desk.lineage}/peers/roles/{role}",
+    )
+
+
 def test_request_with_a_common_name_alone_gets_the_subject_alternative_name(desk: Desk) -> None:
     done = desk.enrol(desk.request(san=None))
     assert done.returncode == 0, done.stderr
