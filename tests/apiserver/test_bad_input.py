@@ -10,14 +10,19 @@ import yaml
 from kubernetes.client import ApiException, CustomObjectsApi
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PLURALS = {"PacsArchive": "pacsarchives", "DicomPeer": "dicompeers", "PacsCatalog": "pacscatalogs"}
+PLURALS = {
+    "PacsArchive": "pacsarchives",
+    "DicomPeer": "dicompeers",
+    "PacsCatalog": "pacscatalogs",
+    "PacsApproval": "pacsapprovals",
+}
 
 
 def put(api: CustomObjectsApi, body: dict[str, Any]) -> None:
     """Create as a dry run with strict fields, as kubectl does."""
     plural = PLURALS[body["kind"]]
     flags: dict[str, Any] = {"dry_run": "All", "field_validation": "Strict"}
-    if body["kind"] == "DicomPeer":
+    if body["kind"] in ("DicomPeer", "PacsApproval"):
         api.create_namespaced_custom_object("pacs-operator.io", "v1alpha1", "default", plural, body, **flags)
     else:
         api.create_cluster_custom_object("pacs-operator.io", "v1alpha1", plural, body, **flags)

@@ -60,3 +60,56 @@ def test_certificates(crds: CustomObjectsApi, peer: dict, path: str, value: Any,
     peer["metadata"]["namespace"] = "default"
     message = refusal(crds, changed(peer, path, value))
     assert [word for word in words if word not in message] == []
+
+
+GLASS = {
+    "holder": "dr-keller",
+    "aeTitle": "EMERGENCY 1",
+    "sourceCIDRs": ["198.18.30.7/32"],
+    "rights": ["Find", "Get"],
+    "hours": 24,
+}
+APPROVAL = {
+    "apiVersion": "pacs-operator.io/v1alpha1",
+    "kind": "PacsApproval",
+    "metadata": {"name": "glass-anna", "namespace": "default"},
+    "spec": {
+        "archiveRef": {"name": "radiology"},
+        "archiveUID": "u",
+        "lineageID": "0" * 32,
+        "act": "BreakGlass",
+        "approver": "anna",
+        "expiresAt": "2027-11-25T08:00:00Z",
+        "reason": "RIS is down, trauma room",
+        "breakGlass": GLASS,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("spec.breakGlass.hours", 25, ["spec.breakGlass.hours", "24"]),
+        ("spec.breakGlass.hours", 0, ["spec.breakGlass.hours", "1"]),
+        ("spec.breakGlass.rights", ["Store"], ["spec.breakGlass.rights", "Store", "supported values"]),
+        ("spec.breakGlass.rights", [], ["spec.breakGlass.rights", "at least 1"]),
+        ("spec.breakGlass.sourceCIDRs", ["0.0.0.0/0"], ['"0.0.0.0/0" is not a network', "/32"]),
+        ("spec.breakGlass.sourceCIDRs", ["198.18.30.7/24"], ["is not a network with its length"]),
+        ("spec.breakGlass.aeTitle", "PACSPROBE1", ["begins with PACSPROBE"]),
+        ("spec.breakGlass.aeTitle", "A\\B", ["is not an AE title"]),
+        ("spec.breakGlass.aeTitle", "CT1 ", ["is not an AE title"]),
+        ("spec.breakGlass.holder", "Dr Keller", ["spec.breakGlass.holder", "should match"]),
+        ("spec.breakGlass", None, ["spec.breakGlass", "stands with act BreakGlass, and with no other"]),
+        ("spec.act", "Delete", ["stands with act BreakGlass, and with no other"]),
+    ],
+)
+def test_break_glass(crds: CustomObjectsApi, path: str, value: Any, words: list[str]) -> None:
+    put(crds, APPROVAL)
+    message = refusal(crds, changed(APPROVAL, path, value))
+    assert [word for word in words if word not in message] == []
+
+
+def test_break_glass_is_prepared_for_a_day_at_most(crds: CustomObjectsApi, archive: dict) -> None:
+    put(crds, changed(archive, "spec.breakGlass", {"maxHours": 24}))
+    for wrong in ({"maxHours": 25}, {"maxHours": 0}, {}):
+        assert "spec.breakGlass.maxHours" in refusal(crds, changed(archive, "spec.breakGlass", wrong))
