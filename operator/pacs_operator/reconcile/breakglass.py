@@ -77,7 +77,7 @@ def report(run: Pass) -> None:
 
 
 def _reader(run: Pass, box: Box, before: BreakGlassReader | None) -> BreakGlassReader:
-    said = {
+    said: dict[str, object] = {
         "holder": box.what.holder,
         "identity": box.what.dns_name,
         "aeTitle": box.what.ae_title,
