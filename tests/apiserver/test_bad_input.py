@@ -10,12 +10,7 @@ import yaml
 from kubernetes.client import ApiException, CustomObjectsApi
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PLURALS = {
-    "PacsArchive": "pacsarchives",
-    "DicomPeer": "dicompeers",
-    "PacsCatalog": "pacscatalogs",
-    "PacsApproval": "pacsapprovals",
-}
+PLURALS = {kind: f"{kind.lower()}s" for kind in ("PacsArchive", "DicomPeer", "PacsCatalog", "PacsApproval")}
 
 
 def put(api: CustomObjectsApi, body: dict[str, Any]) -> None:
