@@ -248,6 +248,26 @@ def test_the_state_is_told_and_its_test_leaves_nothing(archive_image: Image, rea
         assert state(server)["selfTest"] == "Failed"
 
 
+def test_chunks_are_counted_and_never_too_low_after_a_crash(archive_image: Image, reachable: Path) -> None:
+    """The next data key comes by this number."""
+    Ring().write(keys_of(reachable))
+
+    def counted(server: Orthanc) -> int:
+        return int(str(state(server)["chunks"]))
+
+    with encrypted(archive_image, reachable) as server:
+        before = counted(server)
+        assert server.store("CT1", image_of(generate_uid(), 200_000)) == SUCCESS
+        assert counted(server) == before + 4, "200,000 bytes and a header are four chunks"
+        server.process.kill()
+        server.process.wait(30)
+    with encrypted(archive_image, reachable) as server:
+        assert before + 4 < counted(server) <= before + 2**20 + 10
+        Ring().with_key(2, "two").write(keys_of(reachable))
+        wait_for(lambda: state(server)["activeKey"] == 2, "the new key is taken")
+        assert counted(server) < 10, "each key has its own count"
+
+
 def test_a_full_volume_refuses_and_leaves_nothing(archive_image: Image, reachable: Path, small_disk: Path) -> None:
     Ring().write(keys_of(reachable))
     stored = []

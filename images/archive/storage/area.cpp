@@ -19,17 +19,6 @@ namespace {
 
 constexpr const char* GONE = ".gone";
 
-bool is_uuid(const std::string& uuid) {
-  constexpr std::size_t DASHES[] = {8, 13, 18, 23};
-  bool good = uuid.size() == 36;
-  for (std::size_t i = 0; good && i < uuid.size(); ++i) {
-    const bool dash = std::find(std::begin(DASHES), std::end(DASHES), i) != std::end(DASHES);
-    const char c = uuid[i];
-    good = dash ? c == '-' : (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
-  }
-  return good;
-}
-
 std::optional<std::uint32_t> day_of(const fs::path& path) {
   try {
     Descriptor file(path, O_RDONLY);
@@ -53,6 +42,17 @@ class Undo {
 };
 
 }  // namespace
+
+bool is_uuid(const std::string& uuid) {
+  constexpr std::size_t DASHES[] = {8, 13, 18, 23};
+  bool good = uuid.size() == 36;
+  for (std::size_t i = 0; good && i < uuid.size(); ++i) {
+    const bool dash = std::find(std::begin(DASHES), std::end(DASHES), i) != std::end(DASHES);
+    const char c = uuid[i];
+    good = dash ? c == '-' : (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+  }
+  return good;
+}
 
 std::string date_of(std::uint32_t day) {
   const std::chrono::year_month_day date{std::chrono::sys_days{std::chrono::days{day}}};
@@ -108,22 +108,31 @@ void Area::ensure_folder(const fs::path& folder) {
   remember(fresh);
 }
 
-void Area::create(const std::string& uuid, std::uint16_t type, const std::uint8_t* data, std::uint64_t size) {
-  const auto ring = keys_.current();
+Header Area::header_for(const Keyring& ring, std::uint16_t type, std::uint32_t day, std::uint64_t length) const {
   Header header;
   header.type = type;
-  header.key_id = ring->active();
-  header.day = today_();
-  header.length = size;
+  header.key_id = ring.active();
+  header.day = day;
+  header.length = length;
   if (RAND_bytes(header.salt.data(), SALT) != 1) throw Failed("no randomness");
+  return header;
+}
+
+void Area::create(const std::string& uuid, std::uint16_t type, const std::uint8_t* data, std::uint64_t size) {
+  const auto ring = keys_.current();
+  put(uuid, header_for(*ring, type, today_(), size), *ring,
+      [data](std::uint64_t begins, std::size_t) { return data + begins; });
+}
+
+void Area::put(const std::string& uuid, const Header& header, const Keyring& ring, const Source& source) {
   const auto names = names_of(uuid, header.day);
-  prove(*ring, header.key_id);
+  prove(ring, header.key_id);
+  if (meter_ != nullptr) meter_->add(header.key_id, chunks_of(header.length));
   std::call_once(first_, [this] { Descriptor(root_, O_RDONLY | O_DIRECTORY).sync_file_system(); });
   const auto fresh = make_folders({names.day.parent_path(), names.id.parent_path()});
   Undo undo;
   undo.later(names.temporary);
-  auto file = seal_file(names.temporary, uuid, header, *ring,
-                        [data](std::uint64_t begins, std::size_t) { return data + begins; });
+  auto file = seal_file(names.temporary, uuid, header, ring, source);
   give_name(names.temporary, names.day);
   undo.later(names.day);  // not before: a name that was taken is another object's
   move_to_free_name(names.temporary, names.id);
@@ -136,6 +145,24 @@ void Area::create(const std::string& uuid, std::uint16_t type, const std::uint8_
   for (const auto& folder : fresh) sync_folder(folder.parent_path());
   undo.forget();
   remember(fresh);
+}
+
+Area::Hold::Hold(Area& area, const std::string& uuid) : area_(area), uuid_(uuid) {
+  std::unique_lock lock(area_.holding_);
+  area_.released_.wait(lock, [this] { return !area_.held_.contains(uuid_); });
+  area_.held_.insert(uuid_);
+}
+
+Area::Hold::~Hold() {
+  const std::lock_guard lock(area_.holding_);
+  area_.held_.erase(uuid_);
+  area_.released_.notify_all();
+}
+
+Descriptor Area::lock() const {
+  Descriptor folder(root_, O_RDONLY | O_DIRECTORY);
+  folder.lock();
+  return folder;
 }
 
 std::uint64_t Area::length(const std::string& uuid) {
@@ -194,17 +221,28 @@ void Area::forget(const std::string& uuid, const fs::path& temporary) {
   unlink_quietly(temporary);
 }
 
-bool Area::reseal(const std::string& uuid) {
+std::optional<std::uint64_t> Area::outdated(const std::string& uuid) {
+  const auto id = names_of(uuid, 0).id;
+  Descriptor file(id, O_RDONLY);
+  const auto header = header_of(file);
+  if (header.type == SELF_TYPE) return std::nullopt;
+  std::error_code none;
+  if (header.key_id == keys_.current()->active() && fs::equivalent(names_of(uuid, header.day).day, id, none))
+    return std::nullopt;
+  return header.length;
+}
+
+bool Area::reseal(const std::string& uuid, const Pace& pace) {
   Descriptor file(names_of(uuid, 0).id, O_RDONLY);
-  auto header = header_of(file);
+  const auto before = header_of(file);
   const auto ring = keys_.current();
-  const auto names = names_of(uuid, header.day);
-  Cipher cipher(ring->key(header.key_id), header, ring->lineage(), uuid);
+  const auto names = names_of(uuid, before.day);
+  Cipher cipher(ring->key(before.key_id), before, ring->lineage(), uuid);
   std::vector<std::uint8_t> plain(CHUNK);
   // Before anything is named by what the header says.
-  open_range(file, cipher, header, 0, plain.data(), header.length == 0 ? 0 : 1);
+  open_range(file, cipher, before, 0, plain.data(), before.length == 0 ? 0 : 1);
   ensure_folder(names.day.parent_path());
-  if (header.key_id == ring->active()) {
+  if (before.key_id == ring->active()) {
     // A crash between the two renames below leaves the day's name on the old file.
     if (fs::exists(names.day) && fs::equivalent(names.day, names.id)) return false;
     unlink_quietly(names.temporary);
@@ -213,19 +251,25 @@ bool Area::reseal(const std::string& uuid) {
     sync_folder(names.day.parent_path());
     return true;
   }
-  const auto before = header;
-  const auto opened = [&](std::uint64_t begins, std::size_t length) {
+  const Source opened = [&](std::uint64_t begins, std::size_t length) {
+    pace(length);
     open_range(file, cipher, before, begins, plain.data(), length);
     return plain.data();
   };
-  header.key_id = ring->active();
-  if (RAND_bytes(header.salt.data(), SALT) != 1) throw Failed("no randomness");
+  const auto header = header_for(*ring, before.type, before.day, before.length);
   prove(*ring, header.key_id);
+  if (meter_ != nullptr) meter_->add(header.key_id, chunks_of(header.length));
   const auto second = root_ / "tmp" / (uuid + ".id");
   Undo undo;
   undo.later(names.temporary);
   undo.later(second);
-  seal_file(names.temporary, uuid, header, *ring, opened).sync();
+  {
+    const auto written = seal_file(names.temporary, uuid, header, *ring, opened);
+    written.sync();
+    written.forget();
+  }
+  file.forget();
+  if (!holds(names.temporary, *ring, uuid, header.length, opened)) throw Failed("what was sealed anew is not what was read");
   unlink_quietly(second);
   give_name(names.temporary, second);
   move_name(second, names.id);
@@ -233,6 +277,59 @@ bool Area::reseal(const std::string& uuid) {
   sync_folder(names.id.parent_path());
   sync_folder(names.day.parent_path());
   return true;
+}
+
+// Whether a sealed file holds exactly these bytes; throws Corrupt when it does not open.
+bool Area::holds(const fs::path& path, const Keyring& ring, const std::string& uuid, std::uint64_t length,
+                 const Source& source) const {
+  Descriptor file(path, O_RDONLY);
+  const auto header = header_of(file);
+  if (header.length != length) return false;
+  Cipher cipher(ring.key(header.key_id), header, ring.lineage(), uuid);
+  std::vector<std::uint8_t> plain(CHUNK);
+  std::uint64_t begins = 0;
+  do {
+    const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(CHUNK, length - begins));
+    open_range(file, cipher, header, begins, plain.data(), size);
+    if (size > 0 && !std::equal(plain.begin(), plain.begin() + static_cast<std::ptrdiff_t>(size), source(begins, size))) return false;
+    begins += size;
+  } while (begins < length);
+  return true;
+}
+
+void Area::adopt(const std::string& uuid, std::uint16_t type, const fs::path& clear, const Pace& pace) {
+  Descriptor file(clear, O_RDONLY);
+  const auto size = file.size();
+  std::vector<std::uint8_t> plain(CHUNK);
+  const Source source = [&](std::uint64_t begins, std::size_t length) {
+    pace(length);
+    if (file.read_at(begins, plain.data(), length) != length) throw Failed("a file in clear became shorter");
+    return plain.data();
+  };
+  const auto ring = keys_.current();
+  const auto names = names_of(uuid, file.day());
+  const auto& id = names.id;
+  if (!sealed_before(id, *ring, uuid, size, source)) {
+    unlink_quietly(names.day);  // of an earlier try, and perhaps without a legible header
+    put(uuid, header_for(*ring, type, file.day(), size), *ring, source);
+    Descriptor(id, O_RDONLY).forget();
+    file.forget();
+    if (!holds(id, *ring, uuid, size, source)) throw Failed("what was sealed is not what was read");
+  }
+  unlink_quietly(clear);
+}
+
+// Whether an earlier try got as far as the object's name. What lost its bytes in a loss of power is taken away.
+bool Area::sealed_before(const fs::path& id, const Keyring& ring, const std::string& uuid, std::uint64_t length,
+                         const Source& source) {
+  if (!fs::exists(id)) return false;
+  try {
+    if (holds(id, ring, uuid, length, source)) return true;
+  } catch (const Corrupt&) {
+    remove(uuid);
+    return false;
+  }
+  throw Failed("a sealed object and one in clear differ under one name");
 }
 
 std::size_t Area::sweep() {

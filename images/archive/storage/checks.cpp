@@ -16,7 +16,6 @@ namespace {
 
 constexpr const char* CHECK = "check";                                 // in place of an object's UUID
 constexpr const char* SELF = "00000000-0000-4000-8000-000000000000";  // no random UUID is this one
-constexpr std::uint16_t SELF_TYPE = 0xffff;
 constexpr std::string_view CANARY = "DICM^PACS^STORAGE^SELF^TEST ";
 constexpr int LOOKED_AT = 16, WALKED = 100'000;
 

@@ -1,9 +1,11 @@
 #include "descriptor.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -58,12 +60,25 @@ void Descriptor::flush() {
   if (::sync_file_range(number_, 0, 0, ALL) != 0 && (errno == ENOSPC || errno == EIO)) fail(errno, "flush");
 }
 
-void Descriptor::sync() {
+void Descriptor::sync() const {
   if (::fsync(number_) != 0) fail(errno, "sync");
 }
 
 void Descriptor::sync_file_system() {
   if (::syncfs(number_) != 0) fail(errno, "sync");
+}
+
+void Descriptor::lock() const {
+  while (::flock(number_, LOCK_EX) != 0)
+    if (errno != EINTR) pacs::fail(errno, "lock");
+}
+
+void Descriptor::forget() const { ::posix_fadvise(number_, 0, 0, POSIX_FADV_DONTNEED); }
+
+std::uint32_t Descriptor::day() const {
+  struct stat found {};
+  if (::fstat(number_, &found) != 0) fail(errno, "stat");
+  return static_cast<std::uint32_t>(std::max<std::int64_t>(0, found.st_mtim.tv_sec) / 86400);
 }
 
 std::uint64_t Descriptor::size() const {

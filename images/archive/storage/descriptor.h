@@ -19,9 +19,13 @@ class Descriptor {
   std::size_t read_at(std::uint64_t offset, std::uint8_t* out, std::size_t size);  // less only at the file's end
   // Hands what was written to the disk and waits, without its names and without emptying the disk's own cache.
   void flush();
-  void sync();
+  void sync() const;
   void sync_file_system();
+  void lock() const;  // until it is closed, alone among those who lock it
+  // Lets go of what the system remembers of it, so that the next read asks the disk.
+  void forget() const;
   std::uint64_t size() const;
+  std::uint32_t day() const;  // of its last change, days since 1970-01-01 UTC
 
  private:
   int number_;

@@ -15,12 +15,15 @@
 #include <string>
 
 #include "area.h"
+#include "worker.h"
 
 namespace {
 
 OrthancPluginContext* context = nullptr;
 std::unique_ptr<pacs::KeyFile> keys;
 std::unique_ptr<pacs::Area> area;
+std::unique_ptr<pacs::Meter> meter;
+std::unique_ptr<pacs::Worker> worker;
 std::atomic<std::uint64_t> corrupt{0}, refused{0};
 
 std::uint32_t today() { return static_cast<std::uint32_t>(std::time(nullptr) / 86400); }
@@ -63,12 +66,12 @@ OrthancPluginErrorCode create(OrthancPluginMemoryBuffer*, const char* uuid, cons
 OrthancPluginErrorCode read_range(OrthancPluginMemoryBuffer64* target, const char* uuid, OrthancPluginContentType type,
                                   std::uint64_t start, const void*, std::uint32_t) {
   return answer(uuid, OrthancPluginErrorCode_StorageAreaPlugin, [&] {
-    area->read(uuid, static_cast<std::uint16_t>(type), start, static_cast<std::uint8_t*>(target->data), target->size);
+    worker->read(uuid, static_cast<std::uint16_t>(type), start, static_cast<std::uint8_t*>(target->data), target->size);
   });
 }
 
 OrthancPluginErrorCode remove(const char* uuid, OrthancPluginContentType, const void*, std::uint32_t) {
-  return answer(uuid, OrthancPluginErrorCode_StorageAreaPlugin, [&] { area->remove(uuid); });
+  return answer(uuid, OrthancPluginErrorCode_StorageAreaPlugin, [&] { worker->remove(uuid); });
 }
 
 // What the last self-test found, for a minute: whoever asks often costs no writes.
@@ -124,10 +127,12 @@ OrthancPluginErrorCode state(OrthancPluginRestOutput* output, const char*, const
     // problem() is our own text without quotes.
     const std::string text = "{\"mode\": \"Transit\", \"format\": 1, \"activeKey\": " + std::to_string(ring->active()) +
                              ", \"keys\": " + std::to_string(ring->size()) +
+                             ", \"chunks\": " + std::to_string(meter->used(ring->active())) +
                              ", \"keysRefused\": \"" + keys->problem() + "\"" +
                              ", \"selfTest\": \"" + tested + "\"" +
                              ", \"corrupt\": " + std::to_string(corrupt) +
-                             ", \"failed\": " + std::to_string(refused) + "}";
+                             ", \"failed\": " + std::to_string(refused) +
+                             ", \"work\": " + worker->progress().json() + "}";
     OrthancPluginAnswerBuffer(context, output, text.data(), static_cast<std::uint32_t>(text.size()), "application/json");
   });
 }
@@ -160,6 +165,12 @@ void start() {
   const auto swept = area->sweep();
   if (swept > 0)
     OrthancPluginLogWarning(context, ("pacs-storage: " + std::to_string(swept) + " files of interrupted writes removed").c_str());
+  meter = std::make_unique<pacs::Meter>(root);
+  area->count_with(*meter);
+  worker = std::make_unique<pacs::Worker>(*area, root, list + ".orders", [](const std::string& text) {
+    OrthancPluginLogWarning(context, ("pacs-storage: " + text).c_str());
+  });
+  worker->start();
 }
 
 }  // namespace
@@ -184,7 +195,9 @@ ORTHANC_PLUGINS_API int32_t OrthancPluginInitialize(OrthancPluginContext* given)
 }
 
 ORTHANC_PLUGINS_API void OrthancPluginFinalize() {
+  worker.reset();
   area.reset();
+  meter.reset();
   keys.reset();
 }
 

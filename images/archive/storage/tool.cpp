@@ -3,6 +3,7 @@
 //   pacs-storage check KEYS ROOT         reads every object whole; one line each that is not what was written
 //   pacs-storage selftest KEYS ROOT      writes, reads and removes an object of its own
 //   pacs-storage reseal KEYS ROOT TYPE UUID          seals an object anew with the active key
+//   pacs-storage work KEYS ROOT          does what KEYS.orders says (orders.h), as the plugin does beside Orthanc
 //   pacs-storage sweep KEYS ROOT         removes what interrupted writes left; only while Orthanc does not run
 //   pacs-storage put KEYS ROOT TYPE UUID <object     and
 //   pacs-storage get KEYS ROOT TYPE UUID START SIZE  for restores and tests: the object passes standard output
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include "area.h"
+#include "worker.h"
 
 namespace {
 
@@ -39,7 +41,7 @@ int check(pacs::Area& area, const std::filesystem::path& root) {
 
 int run(int count, char** words) {
   if (count < 4) {
-    std::fputs("usage: pacs-storage check|selftest|sweep|put|get|reseal|remove KEYS ROOT [TYPE UUID [START SIZE]]\n",
+    std::fputs("usage: pacs-storage check|selftest|sweep|work|put|get|reseal|remove KEYS ROOT [TYPE UUID [START SIZE]]\n",
                stderr);
     return 2;
   }
@@ -56,6 +58,12 @@ int run(int count, char** words) {
     std::printf("%zu files removed\n", area.sweep());
     return 0;
   }
+  if (act == "work") {
+    pacs::Worker worker(area, words[3], std::string(words[2]) + ".orders", [](const std::string&) {});
+    const bool done = worker.run_once();
+    std::puts(worker.progress().json().c_str());
+    return done ? 0 : 1;
+  }
   const auto type = static_cast<std::uint16_t>(std::stoul(count > 4 ? words[4] : ""));
   if (act == "put" && count == 6) {
     const std::vector<std::uint8_t> data{std::istreambuf_iterator<char>(std::cin), {}};
@@ -68,10 +76,12 @@ int run(int count, char** words) {
     return data.empty() || std::fwrite(data.data(), data.size(), 1, stdout) == 1 ? 0 : 1;
   }
   if (act == "reseal" && count == 6) {
+    const auto alone = area.lock();
     std::puts(area.reseal(words[5]) ? "sealed anew" : "already");
     return 0;
   }
   if (act == "remove" && count == 6) {
+    const auto alone = area.lock();  // Orthanc may be sealing it anew
     area.remove(words[5]);
     return 0;
   }
