@@ -247,6 +247,17 @@ async def test_suspended_it_halts_and_then_goes_on(scrubbing: Scrubbing) -> None
     assert scrubbing.feed.told is None
 
 
+async def test_it_waits_while_images_in_clear_are_being_encrypted(scrubbing: Scrubbing) -> None:
+    """Each would seem to be missing where encrypted images lie."""
+    scrubbing.archive.store(0, b"image")
+    orders = scrubbing.place.peers / "sealing.json"
+    orders.write_text('{"clear": true, "miPerSecond": 50}')
+    await scrubbing.clock.advance(2 * HOUR)
+    assert scrubbing.feed.told is not None and scrubbing.feed.told.last is None and not scrubbing.archive.asked
+    orders.write_text('{"clear": false, "miPerSecond": 50}')
+    assert (await scrubbing.hour()).objects == 1
+
+
 async def test_orthanc_away_ends_no_pass(scrubbing: Scrubbing) -> None:
     scrubbing.archive.store(0, b"image")
     scrubbing.archive.away = True

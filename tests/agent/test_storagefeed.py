@@ -110,6 +110,27 @@ async def test_a_key_of_age_is_followed_by_the_next_while_it_runs(place: Surroun
     assert "active 2" in place.ring.read_text()
 
 
+async def test_a_key_that_sealed_enough_is_followed_by_the_next_once(place: Surroundings) -> None:
+    vault, clock = MemoryVault(), FakeClock()
+    context = Context(config(), place, LocalVault(clock.now), clock, data_keys=vault)
+    keeper = Keeper(context, lambda _: None)
+    clock.busy = lambda: keeper.renewing > 0
+    sealed: list[tuple[int, int] | None] = [None]
+    wanted = WANTED.model_copy(update={"max_chunks": 2**21})
+    feed = StorageFeed(context, wanted, keeper, lambda: sealed[0])
+    await feed.obtain()
+    task = asyncio.create_task(feed.run())
+    sealed[0] = (1, 2**21 - 1)
+    await clock.advance(KEEP_AGAIN.total_seconds() + 1)
+    assert len(vault.made) == 1
+    sealed[0] = (1, 2**21)
+    await clock.advance(KEEP_AGAIN.total_seconds() + 1)
+    await clock.advance(KEEP_AGAIN.total_seconds() + 1)
+    task.cancel()
+    assert feed.told is not None and (feed.told.active_key, feed.told.keys) == (2, 2)
+    assert len(vault.made) == 2, "though what is told of the first stays the same"
+
+
 def test_an_agent_without_a_vault_for_keys_is_a_mistake_of_ours(place: Surroundings) -> None:
     context = Context(config(), place, LocalVault(lambda: datetime.now(UTC)), SystemClock())
     with pytest.raises(AgentConfigError):

@@ -33,6 +33,7 @@ CHANGES: dict[str, Any] = {
     "database.storageClassName": "fast",
     "encryption.mode": "Transit",
     "encryption.dataKeyMaxAgeDays": 30,
+    "encryption.dataKeyMaxChunks": 2**21,
     "gate.service.type": "LoadBalancer",
     "gate.service.nodePort": 30763,
     "gate.service.loadBalancerClass": "example.org/lb",
@@ -55,6 +56,7 @@ CHANGES: dict[str, Any] = {
 
 #: What is not rendered, and where it has its effect instead.
 ELSEWHERE = {
+    "encryption.reencryptMiPerSecond": "is ordered only while there is something to do: test_reencrypt",
     "suspend": "stops the pass: test_workloads",
     "release.catalog": "chooses the release, which is rendered: test_workloads",
     "release.version": "chooses the release, which is rendered: test_workloads",
@@ -140,8 +142,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         node["type"] = "LoadBalancer"
     if path == "encryption.mode":
         del node["reason"]
-    if path == "encryption.dataKeyMaxAgeDays":
-        spec["encryption"] = {"mode": "Transit", "dataKeyMaxAgeDays": value}
+    if path in ("encryption.dataKeyMaxAgeDays", "encryption.dataKeyMaxChunks"):
+        spec["encryption"] = {"mode": "Transit", parts[-1]: value}
     return spec
 
 
@@ -163,7 +165,7 @@ def test_the_field_changes_what_is_rendered(path: str):
     base = with_legacy() if path.startswith("dicom.legacyPorts") else archive_manifest()["spec"]
     if path == "gate.service.loadBalancerClass":
         base["gate"]["service"]["type"] = "LoadBalancer"
-    if path == "encryption.dataKeyMaxAgeDays":
+    if path in ("encryption.dataKeyMaxAgeDays", "encryption.dataKeyMaxChunks"):
         base["encryption"] = {"mode": "Transit"}
     assert render.render_archive(desired(changed(path, CHANGES[path]))) != render.render_archive(desired(base))
 

@@ -18,6 +18,7 @@ from pacs_operator.agent.observer import QUESTION_SECONDS, Observer
 from pacs_operator.agent.peersfile import NOBODY
 from pacs_operator.agent.schedule import backoff_seconds
 from pacs_operator.agent.scrub import ScrubFeed
+from pacs_operator.agent.sealing import SealingFeed
 from pacs_operator.agent.storagefeed import StorageFeed
 from pacs_operator.agent.webserver import WebServer
 from pacs_operator.agent.x509tools import describe
@@ -52,10 +53,11 @@ class Agent:
         self._observer = Observer(context, neighbour, self.keeper)
         self._certificates = CertificateFeed(context, neighbour, self._observer.forget_served)
         wanted = context.config.storage
-        self._storage = None if wanted is None else StorageFeed(context, wanted, self.keeper)
+        self._storage = None if wanted is None else StorageFeed(context, wanted, self.keeper, self._sealed)
         access = context.config.database
         self._database = None if access is None else DatabaseFeed(context, access)
         self._scrub = None if context.config.orthanc_url is None else ScrubFeed(context)
+        self._sealing = None if wanted is None else SealingFeed(context)
         self._started = False
         self.health_port = 0
         self.control_port = 0
@@ -115,6 +117,8 @@ class Agent:
         await self.keeper.obtain_all()
         if self._storage is not None:
             await self._storage.obtain()
+        if self._sealing is not None:
+            self._sealing.follow()  # Orthanc reads it at its start
 
     async def _prepare(self) -> None:
         """Make all ready for the neighbour; the kubelet starts it after ``/startupz`` said yes."""
@@ -158,6 +162,8 @@ class Agent:
                 group.create_task(self._database.run())
             if self._scrub is not None:
                 group.create_task(self._scrub.run())
+            if self._sealing is not None:
+                group.create_task(self._sealing.run())
 
     def _files_changed(self, changes: Changes) -> None:
         self._certificates.add(changes)
@@ -217,12 +223,16 @@ class Agent:
             scrub=None if self._scrub is None else self._scrub.told,
         )
 
+    def _sealed(self) -> tuple[int, int] | None:
+        return self._neighbour.storage_test.sealed if isinstance(self._neighbour, Sealing) else None
+
     def _storage_told(self) -> StorageTold | None:
         if self._storage is None or self._storage.told is None:
             return None
         test = self._neighbour.storage_test if isinstance(self._neighbour, Sealing) else StorageTest()
         verified = None if test.passed is None else rfc3339(test.passed)
-        return self._storage.told.model_copy(update={"verified": verified, "self_test": test.result})
+        update = {"verified": verified, "self_test": test.result, "work": test.work}
+        return self._storage.told.model_copy(update=update)
 
     async def _activity(self) -> list[PeerActivity]:
         try:

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from pacs_operator.agent.x509tools import Served
-from pacs_operator.domain.agentconfig import IngestStatus, PeerActivity
+from pacs_operator.domain.agentconfig import IngestStatus, PeerActivity, SealingTold
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import CaName
 
@@ -99,10 +99,16 @@ class StorageTest:
         ``Passed``, or one word for what failed; None before the first.
     passed
         When one last passed.
+    work
+        How far the encryption of what lay on the volume already is.
+    sealed
+        Number of the data key in use, and how many chunks it has sealed; None while that is not known.
     """
 
     result: str | None = None
     passed: datetime | None = None
+    work: SealingTold | None = None
+    sealed: tuple[int, int] | None = None
 
 
 @runtime_checkable

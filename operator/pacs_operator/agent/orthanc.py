@@ -19,7 +19,7 @@ from pacs_operator.agent.orthancweb import OrthancWeb
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.agent.peek import peek_certificate
 from pacs_operator.agent.x509tools import Served, served_of
-from pacs_operator.domain.agentconfig import AgentConfig, IngestStatus, PeerActivity
+from pacs_operator.domain.agentconfig import AgentConfig, IngestStatus, PeerActivity, SealingTold
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import PROBE_PATIENT_PREFIX
 
@@ -160,7 +160,7 @@ class OrthancNeighbour:
             return False
         result = str(told.get("selfTest"))
         passed = datetime.now(UTC) if result == PASSED else self.storage_test.passed
-        self.storage_test = StorageTest(result, passed)
+        self.storage_test = StorageTest(result, passed, _work(told.get("work")), _sealed(told))
         return True
 
     async def alive(self) -> bool:
@@ -224,6 +224,18 @@ class OrthancNeighbour:
     async def close(self) -> None:
         """Let go of the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _work(told: object) -> SealingTold | None:
+    try:
+        return SealingTold.model_validate(told)
+    except ValidationError:
+        return None  # a plugin of an earlier release, which does no such work
+
+
+def _sealed(told: dict[str, Any]) -> tuple[int, int] | None:
+    key, chunks = told.get("activeKey"), told.get("chunks")
+    return (key, chunks) if isinstance(key, int) and isinstance(chunks, int) else None
 
 
 def _exit(config: AgentConfig) -> Exit | None:

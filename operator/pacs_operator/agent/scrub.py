@@ -27,6 +27,7 @@ from pacs_operator.agent.orthanc_rest import OrthancRest
 from pacs_operator.agent.peersfile import FileMark, mark_of
 from pacs_operator.agent.schedule import backoff_seconds
 from pacs_operator.agent.scrubstate import POSITION_DIGITS, Position, ScrubState, with_found
+from pacs_operator.agent.sealing import clear_ordered
 from pacs_operator.agent.storedindex import Row, StoredIndex
 from pacs_operator.agent.volume import Names, kind_of, volume_of
 from pacs_operator.domain.agentconfig import ScrubKind, ScrubPass, ScrubTold
@@ -108,6 +109,7 @@ class ScrubFeed:
         self._index = index or StoredIndex(OrthancRest(url))
         self._clock, self._problems = context.clock, context.problems
         self._order = Order(places.peers / SCRUB_FILE)
+        self._peers = places.peers
         self._folder = places.images
         self._volume = volume_of(context.config, places)
         self._state = ScrubState(since=rfc3339(self._clock.now()))
@@ -158,7 +160,7 @@ class ScrubFeed:
             self._loaded = True
             await self._save(known or self._state)
         state = self._state
-        if order.suspend:
+        if order.suspend or clear_ordered(self._peers):  # files are not yet where the pass looks for them
             return POLL_SECONDS
         if state.running is None:
             before = state.since if state.last is None or state.last.ended is None else state.last.ended

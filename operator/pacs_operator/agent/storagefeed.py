@@ -15,6 +15,8 @@ from pacs_operator.domain.agentconfig import StorageKeyring, StorageTold
 from pacs_operator.domain.errors import PacsError, VaultError
 
 KEEP_AGAIN = timedelta(minutes=10)  # how late a key that came of age is followed by the next
+#: Chunks that one data key seals at most, where nothing else is wanted: 256 TiB of images.
+MAX_CHUNKS = 2**32
 KEYS, WRAPPING = "storage/keys", "storage/wrapping"
 T = TypeVar("T")
 
@@ -33,6 +35,8 @@ class StorageFeed:
         Transit key and age.
     keeper
         Whose thread asks Vault.
+    sealed
+        Tells the number of the data key in use and how many chunks it has sealed; None while that is not known.
 
     Raises
     ------
@@ -40,7 +44,13 @@ class StorageFeed:
         The agent was built without anything that opens data keys.
     """
 
-    def __init__(self, context: Context, wanted: StorageKeyring, keeper: Keeper) -> None:
+    def __init__(
+        self,
+        context: Context,
+        wanted: StorageKeyring,
+        keeper: Keeper,
+        sealed: Callable[[], tuple[int, int] | None] = lambda: None,
+    ) -> None:
         if context.data_keys is None:
             raise AgentConfigError("agent.json: storage is set for an agent without data keys", action="use run")
         surroundings = context.surroundings
@@ -48,6 +58,7 @@ class StorageFeed:
         age = timedelta(days=wanted.max_age_days)
         self._keys = StorageKeys(context.data_keys, context.config.lineage_id, wanted.transit_key, place, age)
         self._clock, self._problems, self._keeper = context.clock, context.problems, keeper
+        self._sealed, self._max_chunks = sealed, wanted.max_chunks or MAX_CHUNKS
         self.told: StorageTold | None = None
 
     async def obtain(self) -> None:
@@ -65,7 +76,9 @@ class StorageFeed:
             await sleep_until(self._clock, self._clock.now() + KEEP_AGAIN)
 
     async def _keep(self) -> bool:
-        active = await self._asked(KEYS, self._keys.keep)
+        key, chunks = self._sealed() or (None, 0)
+        full = key if chunks >= self._max_chunks else None
+        active = await self._asked(KEYS, partial(self._keys.keep, full=full))
         if active is not None:
             self.told = StorageTold(active_key=active, keys=self._keys.count)
         return active is not None

@@ -97,9 +97,10 @@ class StorageKeys:
         self._plain: dict[int, bytes] = {}
         self._rewrapped: datetime | None = None
 
-    def keep(self, now: datetime) -> int:
+    def keep(self, now: datetime, full: int | None = None) -> int:
         """Have every key in memory and one that is young enough; return the id of the one for new images.
 
+        ``full`` is the number of a key that has sealed as much as one may: the newest then gets a successor.
         What Vault does not answer leaves the list as it is: images that were readable stay so.
 
         Raises
@@ -114,7 +115,7 @@ class StorageKeys:
         for wrapped in known:
             if wrapped.id not in self._plain:
                 self._plain[wrapped.id] = self._unwrap(wrapped)
-        if not known or now - _time(known[-1].created) >= self._max_age:
+        if not known or known[-1].id == full or now - _time(known[-1].created) >= self._max_age:
             known.append(self._make(known[-1].id + 1 if known else 1, now))
         self._publish(known[-1].id)
         return known[-1].id

@@ -25,6 +25,7 @@ DATABASE_CA_FILE = f"{CONFIG_DIR}/database-ca.pem"  # of an external index
 DATABASE_SECRET_DIR = "/etc/pacs-database"  # noqa: S105  # a path: Secret with its password, the agent's alone
 DATABASE_PASS_FILE = f"{RUN_DIR}/orthanc/pgpass"  # the password as libpq reads it, in memory
 STORAGE_RING_FILE = f"{RUN_DIR}/storage.keys"  # the data keys for the storage plugin, in memory
+SEALING_FILE = "sealing.json"  # in PEERS_DIR of Orthanc's pod
 TOKEN_FILE = "/var/run/secrets/pacs/token"  # noqa: S105  # a path: projected token with Vault's audience
 
 
@@ -44,6 +45,7 @@ Time = Annotated[  # RFC 3339, UTC, whole seconds
 ]
 Serial = Annotated[str, Field(pattern=r"^[0-9a-f]{2,64}$")]
 Reason = Annotated[str, Field(pattern=r"^[A-Za-z0-9]{1,63}$")]
+Word = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count = Annotated[int, Field(ge=0, le=2**53)]  # what Prometheus' numbers hold exactly
 LeafName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,32}$")]
 PeerId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9./-]{0,316}$")]  # namespace/name, or probe/<name>
@@ -77,6 +79,18 @@ class StorageKeyring(Model):
 
     transit_key: Annotated[str, Field(min_length=1, max_length=253)]  # wraps them; bears the pod's own name
     max_age_days: Annotated[int, Field(ge=1, le=3650)]  # after that, new images get a new one
+    max_chunks: Annotated[int, Field(ge=2**20, le=2**32)] | None = None  # so many sealed: likewise; 2**32 when absent
+
+
+class SealingOrders(Model):
+    """``sealing.json`` beside ``peers.json``: what is to be done with images that lie on the volume already.
+
+    It takes effect while Orthanc runs. Without it nothing in clear is read.
+    """
+
+    clear: bool = False  # images that were stored in clear may be read, and are to be encrypted
+    mi_per_second: Annotated[int, Field(ge=1, le=10_000)]
+    reseal: Word | None = None  # everything is to be encrypted with the newest data key, once for each such word
 
 
 class DatabaseAccess(Model):
@@ -152,12 +166,29 @@ class PeerActivity(Told):
     last_request: Time | None = None
 
 
+class SealingTold(Told):
+    """How far the encryption of what lies on the volume is; counts since Orthanc started, but for what is left."""
+
+    kind: Literal["None", "Clear", "Keys"]  # images in clear, or under older data keys
+    state: Literal["Idle", "Working", "Waiting", "Done"]  # waiting: what failed is tried again
+    problem: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{0,63}$")] = ""  # of what failed last
+    left: Count
+    left_bytes: Count
+    done: Count
+    done_bytes: Count
+    failed: Count
+    foreign: Count  # files on the volume that are no images
+    all_sealed: bool = False  # every image that lay in clear was encrypted, read back and compared
+    reseal: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""  # the last word that was done
+
+
 class StorageTold(Told):
     """How images lie on the volume, told by the agent beside Orthanc while they are encrypted."""
 
     active_key: Annotated[int, Field(ge=1, le=2**32 - 1)]  # data key of new images
     keys: Annotated[int, Field(ge=1, le=2**32 - 1)]  # data keys in all, the older ones for older images
     self_test: Reason | None = None  # how the storage plugin's last test of itself ended: Passed, or what failed
+    work: SealingTold | None = None
     verified: Time | None = None  # when an object was last written, read back, and not found in clear on the volume
 
 

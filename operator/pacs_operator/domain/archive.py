@@ -22,6 +22,7 @@ from pacs_operator.domain.storable import check_transfer_syntaxes
 
 #: A new data key for new images each quarter, where the spec leaves it open.
 DATA_KEY_AGE_DAYS = 90
+REENCRYPT_MI_PER_SECOND = 50  # beside modalities that store
 Quantity = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -148,6 +149,8 @@ class Encryption(Model):
     reason: Annotated[str, Field(min_length=10, max_length=256)] | None = None
     index: IndexEncryption | None = None
     data_key_max_age_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    data_key_max_chunks: Annotated[int, Field(ge=2**20, le=2**32)] | None = None
+    reencrypt_mi_per_second: Annotated[int, Field(ge=1, le=10_000)] | None = None
 
     @property
     def on(self) -> bool:
@@ -158,6 +161,11 @@ class Encryption(Model):
     def key_age_days(self) -> int:
         """Return after how many days new images get a new data key."""
         return self.data_key_max_age_days or DATA_KEY_AGE_DAYS
+
+    @property
+    def reencrypt_rate(self) -> int:
+        """Return at how many MiB a second images that lie on the volume are encrypted."""
+        return self.reencrypt_mi_per_second or REENCRYPT_MI_PER_SECOND
 
 
 class GateService(Model):
@@ -319,6 +327,16 @@ class ArchiveSpec(Model):
             raise InvalidSpecError(
                 "spec.encryption.index.mode: StorageClass while spec.database.mode is External, without a volume here",
                 action="leave spec.encryption.index out, or say None and the reason",
+            )
+        if self.encryption.data_key_max_chunks and not self.encryption.on:
+            raise InvalidSpecError(
+                "spec.encryption.dataKeyMaxChunks: given while mode is None",
+                action="leave it out, or encrypt with mode Transit",
+            )
+        if self.encryption.reencrypt_mi_per_second and not self.encryption.on:
+            raise InvalidSpecError(
+                "spec.encryption.reencryptMiPerSecond: given while mode is None",
+                action="leave it out, or encrypt with mode Transit",
             )
         if self.encryption.data_key_max_age_days and not self.encryption.on:
             raise InvalidSpecError(

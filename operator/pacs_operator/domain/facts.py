@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from pacs_operator.domain.agentconfig import SealingOrders
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.catalog import Release
 from pacs_operator.domain.gatepeers import LivePeers
@@ -57,3 +58,4 @@ class Desired:
     peers: LivePeers
     conformance_run: str | None = None  # name of the run whose Job should exist now; None: none is due
     importing: Importing | None = None
+    sealing: SealingOrders | None = None  # what is to be done with images that lie on the volume already

@@ -24,6 +24,8 @@ ANNOTATION_LIVE_HASH = f"{GROUP}/live-config-hash"  # on a running pod: makes th
 ANNOTATION_ENCRYPTION = f"{GROUP}/encryption"  # on the images' volume claim: how they lie there
 ANNOTATION_DATABASE = f"{GROUP}/database"  # on the same claim: whose index finds them, where it is not our own
 ANNOTATION_IMPORT = f"{GROUP}/import"  # on the Job of a slice: uid of its PacsImport
+REENCRYPTING = "Reencrypting"  # value of ANNOTATION_ENCRYPTION until nothing lies in clear any more
+ANNOTATION_REENCRYPT = f"{GROUP}/reencrypt-images"  # a token; compared with status.lastHandledReencryptToken
 ANNOTATION_RUN_NOW = f"{GROUP}/run-conformance"  # a token; compared with status.lastHandledConformanceToken
 
 # On the zones' namespaces, so that they outlive the resource; admission and adoption read them.

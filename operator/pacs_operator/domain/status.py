@@ -77,12 +77,27 @@ class Effective(Model):
     encryption: str  # mode, and reason or age of data keys
 
 
+class ReencryptStatus(Model):
+    """How far images that lay on the volume are; refreshed at most every 15 minutes while it only goes on."""
+
+    kind: Literal["Clear", "Keys"]
+    state: Literal["Idle", "Working", "Waiting", "Done"]
+    problem: str | None = None
+    left: int
+    left_bytes: int
+    done: int
+    failed: int
+    foreign: int
+    updated: Time
+
+
 class EncryptionStatus(Model):
     """How images lie on the volume; ``verified`` is refreshed at most once an hour."""
 
     transit_key: str  # <mount>/<key>, which wraps the data keys
     active_data_key: int
     data_keys: int
+    reencrypt: ReencryptStatus | None = None
     verified: Time | None = None  # an object was written, read back, and was not in clear on the volume
 
 
@@ -210,6 +225,7 @@ class ArchiveStatus(Model):
     break_glass: BreakGlassStatus | None = None
     containment: ContainmentStatus | None = None
     waiting: Annotated[list[str], Field(max_length=MAX_WAITING)] = []
+    last_handled_reencrypt_token: Annotated[str, Field(max_length=253)] | None = None
     last_handled_conformance_token: Annotated[str, Field(max_length=253)] | None = None
 
 

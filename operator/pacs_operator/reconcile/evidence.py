@@ -16,7 +16,7 @@ from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import PacsError
 from pacs_operator.domain.names import Component, data_key, data_mount
 from pacs_operator.domain.status import CertificateStatus, ConformanceStatus, EncryptionStatus
-from pacs_operator.reconcile import ingest, scrub
+from pacs_operator.reconcile import ingest, reencrypt, scrub
 from pacs_operator.reconcile.agents import answers, crl_ends, end_of, reported, serving
 from pacs_operator.reconcile.conformance import (
     attacked,
@@ -34,6 +34,7 @@ RENEWAL_OVERDUE = timedelta(hours=24)
 VERIFIED_COARSELY = timedelta(hours=1)
 VERIFIED_TOO_OLD = timedelta(hours=3)
 _ABOUT_DATA_KEYS = "storage/keys"
+_CLEAR_FOUND = "storage/clear"
 _SHOWN = 8
 
 #: Status, reason and message of a condition.
@@ -137,7 +138,8 @@ def encryption(run: Pass) -> None:
     """Set ImagesEncrypted from what Orthanc's agent told, and remember it coarsely."""
     if run.archive is None:
         return
-    run.status = run.status.model_copy(update={"encryption": _encryption_status(run)})
+    update = {"encryption": _encryption_status(run), "last_handled_reencrypt_token": reencrypt.handled(run)}
+    run.status = run.status.model_copy(update=update)
     status, reason, text = _encryption(run)
     run.set(ConditionType.IMAGES_ENCRYPTED, status, reason, text)
 
@@ -153,6 +155,7 @@ def _encryption_status(run: Pass) -> EncryptionStatus | None:
         transit_key=f"{data_mount(run.lineage)}/{data_key(run.name)}",
         active_data_key=told.active_key,
         data_keys=told.keys,
+        reencrypt=reencrypt.status(run, known),
         verified=known.verified if fresh and known else told.verified,
     )
 
@@ -163,20 +166,23 @@ def _storage_told(run: Pass) -> StorageTold | None:
 
 def _encryption(run: Pass) -> Verdict:
     wanted = run.archive.spec.encryption if run.archive else None
-    known = run.status.encryption
     if wanted is None or not wanted.on:
         return "False", "NotEncrypted", f"Images lie on the volume as stored: {wanted.reason if wanted else ''}"
-    standing = [
-        reason
-        for status in answers(run, Component.ORTHANC)
-        for subject, reason in status.problems.items()
-        if subject == _ABOUT_DATA_KEYS
-    ]
-    if standing:
-        return "False", "DataKeysUnavailable", f"Orthanc's agent reports {standing[0]}; what is stored stays encrypted"
+    problems = {subject: why for told in answers(run, Component.ORTHANC) for subject, why in told.problems.items()}
+    if why := problems.get(_ABOUT_DATA_KEYS):
+        return "False", "DataKeysUnavailable", f"Orthanc's agent reports {why}; what is stored stays encrypted"
     test = next((told.self_test for told in (_storage_told(run),) if told), None)
     if test not in (None, "Passed"):
         return "False", "SelfTestFailed", f"The encrypting storage reports {test}; what is stored stays encrypted"
+    if _CLEAR_FOUND in problems:
+        return "False", "ClearImagesFound", "Files lie on the volume as if stored in clear; they are not served"
+    return _all_encrypted(run)
+
+
+def _all_encrypted(run: Pass) -> Verdict:
+    known = run.status.encryption
+    if left := reencrypt.standing(run):
+        return "False", "Reencrypting", left
     if known is None or known.verified is None:
         return "Unknown", "NotProbed", "Orthanc's agent has not yet told of a test of the encrypting storage"
     if run.now - parse_time(known.verified) > VERIFIED_TOO_OLD:

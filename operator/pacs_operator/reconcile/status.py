@@ -161,6 +161,8 @@ def _encryption(spec: ArchiveSpec) -> str:
     """Return how images and index lie at rest; of the index, only what somebody said."""
     wanted, index = spec.encryption, spec.encryption.index
     images = f"a new data key every {wanted.key_age_days} days" if wanted.on else wanted.reason
+    if wanted.data_key_max_chunks:
+        images = f"{images} or {wanted.data_key_max_chunks} chunks"
     if index is None:
         said = "nothing declared"
     elif index.mode == "StorageClass":
@@ -299,7 +301,9 @@ def _summary(run: Pass) -> None:
 def _promise_kept(run: Pass, kind: ConditionType) -> bool:
     condition = run.conditions[kind]
     # A stale or repeated run does not take service away: this configuration was attacked once and held.
-    return condition.status == "True" or (kind in _MAY_BE_OLD and condition.reason == "Stale")
+    # Nor is an archive whose older images are still being encrypted worse than it was in mode None.
+    moving = condition.reason == "Reencrypting"
+    return condition.status == "True" or moving or (kind in _MAY_BE_OLD and condition.reason == "Stale")
 
 
 def write(run: Pass) -> bool:

@@ -10,7 +10,14 @@ from typing import Literal
 from pacs_operator.domain.archive import Archive, Storage
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import InvalidSpecError
-from pacs_operator.domain.names import ANNOTATION_DATABASE, ANNOTATION_ENCRYPTION, ZONE_OF, Component, namespace_of
+from pacs_operator.domain.names import (
+    ANNOTATION_DATABASE,
+    ANNOTATION_ENCRYPTION,
+    REENCRYPTING,
+    ZONE_OF,
+    Component,
+    namespace_of,
+)
 from pacs_operator.domain.status import VolumeStatus
 from pacs_operator.kube.diff import gibibytes, smaller
 from pacs_operator.kube.inventory import PVC, STATEFUL_SET, kind_of
@@ -19,6 +26,8 @@ from pacs_operator.reconcile.context import Pass
 from pacs_operator.render.orthanc_workload import IMAGES_CLAIM
 from pacs_operator.render.postgres_workload import DATABASE_CLAIM
 
+#: What may follow on how a volume lies: encryption comes once and stays.
+_FOLLOWS = {"None": (REENCRYPTING,), REENCRYPTING: ("Transit",)}
 #: Of a claim's status: conditions (Kubernetes 1.33) and states of its resizing that only a person ends.
 _FAILED_CONDITIONS = ("ControllerResizeError", "NodeResizeError")
 _FAILED_STATES = ("ControllerResizeInfeasible", "NodeResizeInfeasible", "ControllerResizeFailed", "NodeResizeFailed")
@@ -179,12 +188,12 @@ def _check_class(volume: Volume, live: Manifest) -> None:
 
 
 def _check_encryption(volume: Volume, claim: Manifest, live: Manifest) -> None:
-    """Refuse to read a volume otherwise than it was written: images in clear would lie beside encrypted ones."""
+    """Refuse to read a volume otherwise than it was written: new images would lie in clear beside encrypted ones."""
     new, old = (annotations_of(one).get(ANNOTATION_ENCRYPTION, "None") for one in (claim, live))
-    if new != old:
+    if new != old and new not in _FOLLOWS.get(old, ()):
         raise InvalidSpecError(
             f"spec.encryption.mode: {new} differs from {old}, in which volume claim {_name(volume)} was written",
-            action="a volume keeps its mode for life: put the mode back",
+            action="an encrypted volume stays encrypted: put the mode back",
             reason="EncryptionChanged",
         )
 

@@ -12,7 +12,7 @@ from pacs_operator.kube.errors import ApiInvalidError
 from pacs_operator.kube.events import Notice
 from pacs_operator.kube.inventory import CONFIG_MAP, DEPLOYMENT, SERVICE, STATEFUL_SET, Kind, kind_of
 from pacs_operator.kube.port import Manifest, annotations_of, display, key_of, metadata
-from pacs_operator.reconcile import pullcheck, volumes
+from pacs_operator.reconcile import pullcheck, reencrypt, volumes
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.render.pods import PEERS_CONFIG_MAP
 
@@ -324,4 +324,5 @@ def desired_of(run: Pass, archive: Archive, conformance_run: str | None = None) 
         peers=run.peers,
         conformance_run=conformance_run,
         importing=run.importing,
+        sealing=reencrypt.orders(run, archive),
     )

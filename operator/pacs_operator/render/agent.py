@@ -2,7 +2,15 @@
 
 from collections.abc import Sequence
 
-from pacs_operator.domain.agentconfig import CONFIG_DIR, RUN_DIR, AgentConfig, Leaf, StorageKeyring, VaultAccess
+from pacs_operator.domain.agentconfig import (
+    CONFIG_DIR,
+    RUN_DIR,
+    SEALING_FILE,
+    AgentConfig,
+    Leaf,
+    StorageKeyring,
+    VaultAccess,
+)
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.gatepeers import PEERS_FILE
 from pacs_operator.domain.leaves import leaves_of
@@ -87,7 +95,11 @@ def _storage(desired: Desired) -> StorageKeyring | None:
     encryption = desired.archive.spec.encryption
     if not encryption.on:
         return None
-    return StorageKeyring(transit_key=data_key(desired.archive.name), max_age_days=encryption.key_age_days)
+    return StorageKeyring(
+        transit_key=data_key(desired.archive.name),
+        max_age_days=encryption.key_age_days,
+        max_chunks=encryption.data_key_max_chunks,
+    )
 
 
 def _leaves(archive: str, component: Component) -> list[Leaf]:
@@ -158,12 +170,14 @@ def one_shot(desired: Desired, component: Component) -> Manifest:
 def live_peers(desired: Desired) -> list[Manifest]:
     """Return what agents follow live; in no template, so its change restarts nothing.
 
-    The list of peers, once for each agent that enforces it, and beside Orthanc the order to scrub.
+    The list of peers, once for each agent that enforces it, and beside Orthanc the orders to scrub and to encrypt.
     """
     peers = desired.peers.model_copy(update={"peers": sorted(desired.peers.peers, key=lambda peer: peer.id)})
     gate = {PEERS_FILE: document(peers.document())}
-    scrub = desired.archive.spec.storage.scrub
+    scrub, sealing = desired.archive.spec.storage.scrub, desired.sealing
     orthanc = gate if scrub is None else {**gate, SCRUB_FILE: document(scrub.document())}
+    if sealing is not None:
+        orthanc = {**orthanc, SEALING_FILE: document(sealing.document())}
     return [
         config_map(desired, pods.PEERS_CONFIG_MAP, component, data)
         for component, data in ((Component.GATE, gate), (Component.ORTHANC, orthanc))

@@ -2,7 +2,7 @@
 
 from pacs_operator.domain.agentconfig import IMAGES_DIR, SEALED_DIR, STORAGE_RING_FILE
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.names import ANNOTATION_DATABASE, ANNOTATION_ENCRYPTION, Component, Port
+from pacs_operator.domain.names import ANNOTATION_DATABASE, ANNOTATION_ENCRYPTION, REENCRYPTING, Component, Port
 from pacs_operator.render import agent, database, gate, orthanc_config, pods, services, sizes
 from pacs_operator.render.manifests import Manifest, config_map, document, namespaced, selector, volume_size
 
@@ -41,7 +41,10 @@ def storage(desired: Desired) -> list[Manifest]:
     wanted, encryption = desired.archive.spec.storage, desired.archive.spec.encryption
     images = claim(desired, IMAGES_CLAIM, Component.ORTHANC, wanted.size_gi, wanted.storage_class_name)
     # They outlive the resource: who takes the volume over later reads it as it was written, or not at all.
-    marks: dict[str, str] = {ANNOTATION_ENCRYPTION: encryption.mode} if encryption.on else {}
+    moving = desired.sealing is not None and desired.sealing.clear
+    marks: dict[str, str] = (
+        {ANNOTATION_ENCRYPTION: REENCRYPTING if moving else encryption.mode} if encryption.on else {}
+    )
     if desired.archive.spec.database.external:
         marks[ANNOTATION_DATABASE] = desired.archive.spec.database.mode
     if marks:

@@ -1,0 +1,126 @@
+"""Encryption of images that lie on the volume already: what Orthanc's agent is told to do, and what it tells.
+
+The volume claim's annotation remembers how far it is, since neither the spec nor the status outlives the resource.
+"""
+
+import hashlib
+from datetime import timedelta
+
+from pacs_operator.domain.agentconfig import SealingOrders, SealingTold
+from pacs_operator.domain.archive import Archive
+from pacs_operator.domain.legacy import parse
+from pacs_operator.domain.names import (
+    ANNOTATION_ENCRYPTION,
+    ANNOTATION_REENCRYPT,
+    REENCRYPTING,
+    Component,
+    Zone,
+    namespace_of,
+)
+from pacs_operator.domain.status import EncryptionStatus, ReencryptStatus
+from pacs_operator.kube.inventory import PVC
+from pacs_operator.kube.port import annotations_of
+from pacs_operator.reconcile.context import Pass
+from pacs_operator.render.orthanc_workload import IMAGES_CLAIM
+
+MAX_TOKEN = 253
+#: Counts move in the status at most so often; a change of what is being done, or of what is wrong, at once.
+TOLD_COARSELY = timedelta(minutes=15)
+
+
+def orders(run: Pass, archive: Archive) -> SealingOrders | None:
+    """Return what is to be done with the images on the volume; None while nothing is.
+
+    Parameters
+    ----------
+    run
+        The pass; looks at the live volume claim and at what Orthanc's agent told last.
+    archive
+        The archive as specified.
+    """
+    if not archive.spec.encryption.on:
+        return None
+    clear, token = in_clear(run) and not _all_sealed(run), wanted_token(run)
+    if not clear and token is None:
+        return None
+    return SealingOrders(
+        clear=clear, mi_per_second=archive.spec.encryption.reencrypt_rate, reseal=_word(token) if token else None
+    )
+
+
+def in_clear(run: Pass) -> bool:
+    """Tell whether the volume was written in clear and is not yet known to be encrypted as a whole."""
+    claim = run.owned.get((PVC.kind, namespace_of(run.name, Zone.ARCHIVE), IMAGES_CLAIM))
+    return claim is not None and annotations_of(claim).get(ANNOTATION_ENCRYPTION, "None") in ("None", REENCRYPTING)
+
+
+def wanted_token(run: Pass) -> str | None:
+    """Return the token by which somebody asks that images under older data keys are encrypted anew."""
+    token = annotations_of(run.live).get(ANNOTATION_REENCRYPT)
+    return token[:MAX_TOKEN] if token else None
+
+
+def told(run: Pass) -> SealingTold | None:
+    """Return what Orthanc's agent told last."""
+    answers = [status for component, status in run.memory.agents.values() if component is Component.ORTHANC]
+    return next((status.storage.work for status in answers if status.storage), None)
+
+
+def handled(run: Pass) -> str | None:
+    """Return the last token that was acted on to its end."""
+    token, work = wanted_token(run), told(run)
+    if token and work and work.reseal == _word(token):
+        return token
+    return run.observed.last_handled_reencrypt_token
+
+
+def status(run: Pass, known: EncryptionStatus | None) -> ReencryptStatus | None:
+    """Return how far it is, coarsely.
+
+    Parameters
+    ----------
+    run
+        The pass.
+    known
+        What the status says now.
+    """
+    work, before = told(run), known.reencrypt if known else None
+    if work is None or work.kind == "None":
+        return before
+    now = ReencryptStatus(
+        kind=work.kind,
+        state=work.state,
+        problem=work.problem or None,
+        left=work.left,
+        left_bytes=work.left_bytes,
+        done=work.done,
+        failed=work.failed,
+        foreign=work.foreign,
+        updated=run.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+    if before is None or (before.kind, before.state, before.problem) != (now.kind, now.state, now.problem):
+        return now
+    still = before.model_copy(update={"updated": now.updated}) == now
+    return before if still or run.now - parse(before.updated) < TOLD_COARSELY else now
+
+
+def standing(run: Pass) -> str | None:
+    """Return in words what still lies in clear; None when nothing is known to."""
+    if run.desired is None or run.desired.sealing is None or not run.desired.sealing.clear:
+        return None
+    known = run.status.encryption.reencrypt if run.status.encryption else None
+    if known is None or known.kind != "Clear":
+        return "Images that were stored in clear are being encrypted; Orthanc's agent has not yet told how many"
+    text = f"{known.left} images ({known.left_bytes // 2**20} MiB) lie in clear, {known.done} encrypted and compared"
+    if known.failed:
+        text += f"; {known.failed} failed ({known.problem}) and are tried again"
+    return f"{text}; {known.foreign} files are no images: a person takes them away" if known.foreign else text
+
+
+def _all_sealed(run: Pass) -> bool:
+    work = told(run)
+    return work is not None and work.all_sealed
+
+
+def _word(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
