@@ -10,6 +10,7 @@ from pacs_operator.domain.breakglass import BreakGlassBounds
 from pacs_operator.domain.containment import Containment
 from pacs_operator.domain.database import ExternalDatabase
 from pacs_operator.domain.dicomweb import DicomWeb
+from pacs_operator.domain.encryption import Encryption
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint
 from pacs_operator.domain.issuers import MAX_ISSUERS, Issuer
@@ -21,8 +22,6 @@ from pacs_operator.domain.scrub import Scrub
 from pacs_operator.domain.storable import check_transfer_syntaxes
 
 #: A new data key for new images each quarter, where the spec leaves it open.
-DATA_KEY_AGE_DAYS = 90
-REENCRYPT_MI_PER_SECOND = 50  # beside modalities that store
 Quantity = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -133,39 +132,6 @@ class Database(Model):
                 action="say in external where the database is, or use mode Managed with a volume",
             )
         return self
-
-
-class IndexEncryption(Model):
-    """What the platform team says of the index at rest: its word, which nothing here proves."""
-
-    mode: Literal["StorageClass", "None"]
-    reason: Annotated[str, Field(min_length=10, max_length=256)] | None = None
-
-
-class Encryption(Model):
-    """Encryption of the images at rest; ``None`` needs a reason, which is shown in the status."""
-
-    mode: Literal["Transit", "None"]
-    reason: Annotated[str, Field(min_length=10, max_length=256)] | None = None
-    index: IndexEncryption | None = None
-    data_key_max_age_days: Annotated[int, Field(ge=1, le=3650)] | None = None
-    data_key_max_chunks: Annotated[int, Field(ge=2**20, le=2**32)] | None = None
-    reencrypt_mi_per_second: Annotated[int, Field(ge=1, le=10_000)] | None = None
-
-    @property
-    def on(self) -> bool:
-        """Tell whether images are encrypted."""
-        return self.mode == "Transit"
-
-    @property
-    def key_age_days(self) -> int:
-        """Return after how many days new images get a new data key."""
-        return self.data_key_max_age_days or DATA_KEY_AGE_DAYS
-
-    @property
-    def reencrypt_rate(self) -> int:
-        """Return at how many MiB a second images that lie on the volume are encrypted."""
-        return self.reencrypt_mi_per_second or REENCRYPT_MI_PER_SECOND
 
 
 class GateService(Model):
