@@ -57,7 +57,7 @@ class ApiServer:
         self.kubeconfig = state / "admin.kubeconfig"
         self._kubectl = state / "bin" / "kubectl"
         subprocess.run([TESTBED, "api", "start"], check=True, env=self._environment)
-        made = config.new_client_from_config(str(self.kubeconfig))  # type: ignore[no-untyped-call]
+        made = config.new_client_from_config(str(self.kubeconfig))  # type: ignore[no-untyped-call]  # untyped library
         self.client: client.ApiClient = made
 
     def stop(self) -> None:

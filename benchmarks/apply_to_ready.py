@@ -173,7 +173,8 @@ class Race:
     """
 
     def __init__(self, timeout: int) -> None:
-        self._core = client.CoreV1Api(config.new_client_from_config(os.environ["KUBECONFIG"]))  # type: ignore[no-untyped-call]
+        connection = config.new_client_from_config(os.environ["KUBECONFIG"])  # type: ignore[no-untyped-call]  # untyped library
+        self._core = client.CoreV1Api(connection)
         self._timeout = timeout
 
     def run(self, start: Callable[[], None]) -> Item:
@@ -190,7 +191,7 @@ class Race:
         state: dict[str, tuple[str, bool]] = {}
         existed = 0.0
         selector = f"{names.LABEL_ARCHIVE}={NAME}"
-        stream = watch.Watch().stream(  # type: ignore[no-untyped-call]
+        stream = watch.Watch().stream(  # type: ignore[no-untyped-call]  # untyped library
             self._core.list_pod_for_all_namespaces, label_selector=selector, timeout_seconds=self._timeout
         )
         for event in stream:

@@ -84,10 +84,11 @@ def instrument(watch: Stopwatch) -> None:
         of_kind = functools.partial(_written, verb)
         setattr(KubeClient, verb, counted(getattr(KubeClient, verb), of_kind, watch))
     # Logins included: every request that leaves for Vault.
-    VaultSession._request = counted(  # type: ignore[method-assign]
+    VaultSession._request = counted(  # type: ignore[method-assign]  # to be counted
         VaultSession._request, lambda method, *_, **__: f"vault {method}", watch
     )
-    AgentClient.status = counted(AgentClient.status, lambda *_, **__: "agent status", watch)  # type: ignore[method-assign]
+    asked = counted(AgentClient.status, lambda *_, **__: "agent status", watch)
+    AgentClient.status = asked  # type: ignore[method-assign]  # to be counted
     setattr(ArchiveReconciler, "reconcile", watch.reconcile(ArchiveReconciler.reconcile))  # noqa: B010  # for mypy
 
 

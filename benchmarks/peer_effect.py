@@ -271,7 +271,8 @@ def main() -> int:
     end_in_order()
     os.environ["KUBECONFIG"] = str(STATE / "admin.kubeconfig")
     os.environ["PATH"] = f"{STATE / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    cluster, peer = Cluster(), Peer(config.new_client_from_config(os.environ["KUBECONFIG"]))  # type: ignore[no-untyped-call]
+    connection = config.new_client_from_config(os.environ["KUBECONFIG"])  # type: ignore[no-untyped-call]  # untyped library
+    cluster, peer = Cluster(), Peer(connection)
     cluster.wait_ready()
     with device(cluster, peer) as running:
         found = measure(running, peer, arguments.cycles)

@@ -55,7 +55,7 @@ class Controllers:
     """
 
     def __init__(self, api: client.ApiClient) -> None:
-        self._api = dynamic.DynamicClient(api, discoverer=_NoDiscovery)  # type: ignore[no-untyped-call]
+        self._api = dynamic.DynamicClient(api, discoverer=_NoDiscovery)  # type: ignore[no-untyped-call]  # untyped library
 
     def turn(self) -> int:
         """Look at everything once, write what is missing, and return how many objects were written."""
@@ -167,7 +167,7 @@ class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """Stay silent about handshakes that were refused because the pod asked for has no certificate yet."""
         if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)  # type: ignore[arg-type]
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # handed on as it came
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The tree check sees what it is for, each beside a line that differs in that one thing and passes."""
 
 import importlib.util
+import json
 import secrets
 import string
 import subprocess
@@ -61,7 +62,7 @@ STRANGERS = {
     "module proxy": ("GOPROXY=https://proxy.golang" + ".org", "GOPROXY=https://proxy.example"),
     "shared folder": ("cd /" + "tmp/build", 'cd "$(mktemp -d)"'),
     "a person's folder": ("open /" + "home/someone/archive", "open $HOME/archive"),
-    "a checkout": ("see /" + "work/main", "see docs/work/main"),
+    "a checkout": ("see /" + "work/main", "see docs" + "/work/main"),
 }
 
 
@@ -70,6 +71,28 @@ def test_a_strange_host_or_path_is_found(tmp_path: Path, bad: str, good: str) ->
     assert found(tmp_path, good) == []
     [line] = found(tmp_path, bad)
     assert line.startswith("notes.txt:2: names ")
+
+
+COMMIT_ID = secrets.token_hex(20)
+RECORDS = {
+    "the commit of a proof": ("docs/proof/a.json", {"commit": {"id": COMMIT_ID, "short": "1"}}, 0),
+    "the commit in short": ("docs/proof/a.json", {"commit": COMMIT_ID}, 0),
+    "another key": ("docs/proof/a.json", {"token": {"id": COMMIT_ID, "short": "1"}}, 1),
+    "another key beside it": ("docs/proof/a.json", {"commit": {"id": COMMIT_ID}, "other": secrets.token_hex(20)}, 1),
+    "no commit's length": ("docs/proof/a.json", {"commit": {"id": secrets.token_hex(24)}}, 1),
+    "another folder": ("docs/a.json", {"commit": {"id": COMMIT_ID, "short": "1"}}, 1),
+    "another form": ("docs/proof/a.yaml", {"commit": {"id": COMMIT_ID, "short": "1"}}, 1),
+}
+
+
+@pytest.mark.parametrize(("name", "document", "count"), RECORDS.values(), ids=RECORDS)
+def test_the_commit_a_proof_speaks_of_is_no_secret(
+    tmp_path: Path, name: str, document: dict[str, object], count: int
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(document, indent=1))
+    assert len(list(treecheck.findings([name], tmp_path))) == count
 
 
 def test_python_has_a_longest_file(tmp_path: Path) -> None:
