@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pacs_operator.domain import checks
-from pacs_operator.domain.checks import CHECKS, Check, Group
+from pacs_operator.domain.checkcatalog import CHECKS
+from pacs_operator.domain.checks import Check, Group
+from pacs_operator.domain.conformanceconfig import Bounds
 from pacs_operator.domain.connections import CONNECTIONS, VAULT, Connection, End, Outside
 from pacs_operator.domain.leaves import DAY, HOUR, LeafSpec, archive_leaves
 from pacs_operator.domain.names import ZONE_OF
@@ -24,11 +26,13 @@ ARCHIVE = "<archive>"
 CONFORMANCE_HEAD = """\
 # What the conformance pod attacks
 
-Made from `operator/pacs_operator/domain/checks.py` by `make docs`; edit the catalog there, not this page.
+Made from `operator/pacs_operator/domain/checkcatalog.py` by `make docs`; edit the catalog there, not this page.
 
 A run does {count} checks, as two peers of its own and as strangers. It starts when the archive is made, after each change of release or configuration, on `spec.conformance.schedule`, and when somebody asks (`kubectl annotate --overwrite pacs radiology pacs-operator.io/run-conformance="$(date +%s)"`). The result is in `status.conformance`.
 
 Each attack has an **allowed twin** that differs from it in one property and must succeed on the same path. Before it attacks, the client shows on a deliberately weak server of its own that it can do what it is about to try. An attack that was refused while its twin failed proves nothing and is `NotRun`, not `Passed`. Checks marked *each* are made against every gate replica by its own address.
+
+An archive that has only just come up lets its gates answer "try again later" (A-ASSOCIATE-RJ 2/3/1). A run waits for that as a modality would: every gate together gets {settle} s from the run's begin, and only then is the answer a failure.
 
 A run proves what is listed here, at that time, from the zone `ops`, and no more.
 """  # noqa: E501  # one paragraph, one line
@@ -69,7 +73,8 @@ def connections() -> str:
 
 def life(leaf: LeafSpec) -> str:
     """Return a certificate's life in words."""
-    whole, unit = (leaf.ttl_seconds // DAY, "day") if leaf.ttl_seconds >= DAY else (leaf.ttl_seconds // HOUR, "hour")
+    units = ((DAY, "day"), (HOUR, "hour"), (1, "second"))
+    whole, unit = next((leaf.ttl_seconds // size, unit) for size, unit in units if leaf.ttl_seconds >= size)
     return f"{whole} {unit}{'' if whole == 1 else 's'}"
 
 
@@ -107,7 +112,7 @@ def codes() -> str:
 
 def conformance() -> str:
     """Return the page on the conformance pod."""
-    parts = [CONFORMANCE_HEAD.format(count=len(CHECKS))]
+    parts = [CONFORMANCE_HEAD.format(count=len(CHECKS), settle=Bounds().settle_seconds)]
     head = ["check", "what is tried, and what must come of it", "allowed twin", "replicas", "what could happen else"]
     for group in Group:
         rows = [check_row(check) for check, info in CHECKS.items() if info.group is group]

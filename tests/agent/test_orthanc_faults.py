@@ -12,6 +12,7 @@ from pacs_operator.agent import orthanc_rest
 from pacs_operator.agent.errors import NeighbourError
 from pacs_operator.agent.orthanc import OrthancNeighbour
 from pacs_operator.agent.paths import Surroundings
+from pacs_operator.domain.names import PROBE_AE_TITLE
 from tests.agent.support import peer, peers
 from tests.agent.test_orthanc import orthanc_config
 
@@ -112,6 +113,29 @@ async def test_a_patient_that_is_not_the_runs_is_never_removed(
     rest.put("DELETE", "/patients/aaa", {})
     assert await neighbour.remove_probe_objects("run1") == 2
     assert rest.calls[-1] == ("DELETE", "/patients/aaa")
+
+
+async def test_of_what_is_held_only_the_runs_own_is_discarded(neighbour: OrthancNeighbour, rest: SimulatedRest) -> None:
+    rest.put("POST", "/tools/find", [])
+    owners = {"aaa": (PROBE_AE_TITLE, "PACSPROBE-run1"), "bbb": (PROBE_AE_TITLE, "PACSPROBE-run2"),
+              "ccc": ("CT1", "PACSPROBE-run1"), "ddd": ("", "P1")}  # fmt: skip
+    rest.put("GET", "/pacs/quarantine", [{"id": name, "aet": aet} for name, (aet, _) in owners.items()])
+    for name, (_, patient) in owners.items():
+        rest.put("GET", f"/pacs/quarantine/{name}", {"held": {"PatientID": patient}, "stored": []})
+        rest.put("DELETE", f"/pacs/quarantine/{name}", {"discarded": name})
+    assert await neighbour.remove_probe_objects("run1") == 1
+    assert [path for method, path in rest.calls if method == "DELETE"] == ["/pacs/quarantine/aaa"]
+
+
+@pytest.mark.parametrize("answer", [{}, ["aaa"]])
+async def test_a_senseless_list_of_what_is_held_removes_nothing(
+    answer: object, neighbour: OrthancNeighbour, rest: SimulatedRest
+) -> None:
+    rest.put("POST", "/tools/find", ["aaa"])
+    rest.put("GET", "/pacs/quarantine", answer)
+    with pytest.raises(NeighbourError):
+        await neighbour.remove_probe_objects("run1")
+    assert all(method != "DELETE" for method, _ in rest.calls)
 
 
 @pytest.mark.parametrize(("status", "body"), [(503, b""), (200, b"<html>"), (200, b"[]"), (401, b"{}")])

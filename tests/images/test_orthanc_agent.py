@@ -22,7 +22,7 @@ from pacs_operator.domain.peer import Right
 from pacs_operator.reconcile.ingest import REASONS
 
 from .conftest import Image
-from .orthanc_server import PREFIX, Orthanc, instance, orthanc, part10
+from .orthanc_server import PREFIX, ROOT, Orthanc, instance, orthanc, part10
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 LISTED = {
@@ -178,3 +178,21 @@ async def test_without_the_plugin_the_agent_says_so(image: Callable[[str], Image
                 await agent.activity()
             with pytest.raises(NeighbourError, match="404"):
                 await agent.ingest()
+
+
+async def test_clean_up_takes_a_probes_duplicate_from_quarantine_and_nobody_elses(
+    agent: OrthancNeighbour, archive: Orthanc
+) -> None:
+    for title, patient, uid in (
+        ("PACSPROBE", f"{PREFIX}run1", f"{ROOT}.1.1"),
+        ("PACSPROBE", f"{PREFIX}run2", f"{ROOT}.2.1"),
+        ("CT1", "P9", generate_uid()),
+    ):
+        assert archive.store(title, instance(uid, patient=patient)) == 0
+        assert archive.store(title, instance(uid, patient=patient, pixels=b"\5\6" * 8)) == 0x0111
+    before = archive.rest("GET", "/pacs/quarantine").json()
+    assert await agent.remove_probe_objects("run1") == 2, "the image, and what was refused"
+    after = archive.rest("GET", "/pacs/quarantine").json()
+    assert len(before) - len(after) == 1
+    assert [entry["aet"] for entry in after].count("PACSPROBE") == 1
+    assert [entry["aet"] for entry in after].count("CT1") == [entry["aet"] for entry in before].count("CT1")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from pydicom.dataset import Dataset
-from pydicom.uid import AllTransferSyntaxes, ExplicitVRLittleEndian, UltrasoundImageStorage
+from pydicom.uid import AllTransferSyntaxes, CTImageStorage, ExplicitVRLittleEndian, UltrasoundImageStorage
 from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
 from pynetdicom.events import Event
 
@@ -42,6 +42,10 @@ class Faults:
     finds_too_much_at: str | None = None
     keeps_removed: bool = False
     moves_anywhere: bool = False
+    lists_class: str | None = None
+    lists_syntax: str | None = None
+    takes_duplicates: bool = False
+    replaces_duplicates: bool = False
 
 
 @dataclass
@@ -63,6 +67,10 @@ class Archive:
             ae.add_supported_context(uid)
         for context in AllStoragePresentationContexts:
             ae.add_supported_context(context.abstract_syntax or "", AllTransferSyntaxes, scu_role=True, scp_role=True)
+        if self.faults.lists_class:
+            ae.add_supported_context(self.faults.lists_class)
+        if self.faults.lists_syntax:
+            ae.add_supported_context(CTImageStorage, self.faults.lists_syntax)
         handlers = [
             (evt.EVT_C_ECHO, self._echo),
             (evt.EVT_C_STORE, self._store),
@@ -90,7 +98,7 @@ class Archive:
         event.assoc.abort()
         return 0x0122
 
-    def _store(self, event: Event) -> int:
+    def _store(self, event: Event) -> int:  # one status for each rule
         if not self._may(event, Right.STORE):
             return 0x0124
         dataset = event.dataset
@@ -101,6 +109,11 @@ class Archive:
         reserved = str(dataset.get("PatientID", "")).startswith(PROBE_PATIENT_PREFIX)
         if (title in self.probes) != reserved and not self.faults.store_anything:
             return 0x0124
+        known = self.objects.get(dataset.SOPInstanceUID)
+        if known is not None and known != dataset:
+            if self.faults.replaces_duplicates:
+                self.objects[dataset.SOPInstanceUID] = dataset
+            return 0x0000 if self.faults.takes_duplicates else 0x0111
         if dataset.SOPClassUID != self.faults.loses_class:
             with self._lock:
                 self.objects[dataset.SOPInstanceUID] = dataset

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pacs_operator.domain.conformanceconfig import Bounds, ConformanceConfig
 from pacs_operator.domain.names import PROBE_AE_TITLE, PROBE_STORE_ONLY_AE_TITLE
 from pacs_operator.domain.probepeers import probe_dns_name, probe_peers
 from pacs_operator.probes import networkchecks, run
 from pacs_operator.probes.setting import Setting, prepared
-from pacs_operator.probes.tls import Credentials, Forge
+from pacs_operator.probes.tls import Credentials, Forge, ForgedLeaf
 from pacs_operator.probes.wire import Endpoint
 from tests.probes.archive import Archive, Faults
 from tests.probes.controlport import ControlPort, Laxities
@@ -31,9 +32,10 @@ BOUNDS = Bounds(
 class Blackhole:
     """A port that drops what comes: its queue of connections is full, so the kernel ignores every further SYN."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1", port: int = 0) -> None:
+        self._address = address
         self._listener = socket.socket()
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.bind((address, port))
         self._listener.listen(0)
         self.port = self._listener.getsockname()[1]
         self._fillers: list[socket.socket] = []
@@ -45,7 +47,7 @@ class Blackhole:
         filler.settimeout(0.1)
         self._fillers.append(filler)
         try:
-            filler.connect(("127.0.0.1", self.port))
+            filler.connect((self._address, self.port))
         except TimeoutError:
             return False
         return True
@@ -74,15 +76,19 @@ class World:
             self.folder.mkdir(exist_ok=True)
         (self.folder / "ca-peers.pem").write_text(self.peers_ca.ca_pem)
         (self.folder / "ca-control.pem").write_text(self.control_ca.ca_pem)
-        self._leaf(self.peers_ca, "peer", probe_dns_name(ARCHIVE, store_only=False))
-        self._leaf(self.peers_ca, "store-only", probe_dns_name(ARCHIVE, store_only=True))
-        self._leaf(self.control_ca, "cleanup", CLEANUP_NAME)
-        self.blackholes = [Blackhole(), Blackhole()]
+        probe = probe_dns_name(ARCHIVE, store_only=False)
+        self.leaf(self.peers_ca, "peer", probe)
+        self.leaf(self.peers_ca, "store-only", probe_dns_name(ARCHIVE, store_only=True))
+        self.leaf(self.control_ca, "cleanup", CLEANUP_NAME)
+        self.leaf(self.peers_ca, "server-only", probe, ForgedLeaf((ExtendedKeyUsageOID.SERVER_AUTH,)))
+        self.leaf(self.peers_ca, "expired", probe, ForgedLeaf((ExtendedKeyUsageOID.CLIENT_AUTH,), seconds=-60))
+        self.blackholes = [Blackhole(), Blackhole(), Blackhole()]
+        self.blackholes.append(Blackhole(REPLICAS[1], self.blackholes[2].port))
         for each in self.blackholes:
             self.stack.callback(each.close)
 
-    def _leaf(self, ca: Forge, name: str, dns_name: str) -> None:
-        made = ca.issue(name, [dns_name])
+    def leaf(self, ca: Forge, name: str, dns_name: str, leaf: ForgedLeaf | None = None) -> None:
+        made = ca.issue(name, [dns_name], leaf)
         mine = Credentials.of_leaf(str(self.folder), name)
         mine.certificate.write_bytes(made.certificate.read_bytes())
         mine.key.write_bytes(made.key.read_bytes())
@@ -95,11 +101,14 @@ class World:
         self.stack.callback(self.archive.close)
         titles = {peer.identity: set(peer.ae_titles) for peer in peers}
         server = self.peers_ca.issue("gate", ["localhost"])
+        rsa = self.peers_ca.issue("gate-rsa", ["localhost"], ForgedLeaf(rsa=True)) if self.weak.static_rsa else None
+        limits = {title: peer.max_associations for peer in peers for title in peer.ae_titles}
         port = 0
         self.gates = []
         for number, address in enumerate(self.replicas, start=1):
             weak = self.weak if self.weak.contained or number == self.weak_replica else Weaknesses()
-            gate = Gate(Rules(TITLE, titles, server, self.peers_ca.ca_pem, weak), self.archive.endpoint, address, port)
+            rules = Rules(TITLE, titles, server, self.peers_ca.ca_pem, rsa, limits, weak)
+            gate = Gate(rules, self.archive.endpoint, address, port)
             self.stack.callback(gate.close)
             self.gates.append(gate)
             port = gate.endpoint.port
@@ -113,6 +122,7 @@ class World:
             gate_replicas_host="replicas.test",
             gate_replicas=len(REPLICAS),
             gate_port=port,
+            gate_outbound_port=self.blackholes[2].port,
             orthanc_host="localhost",
             orthanc_dicom_port=self.blackholes[0].port,
             orthanc_control_port=self.control.port,

@@ -4,6 +4,7 @@ import contextlib
 import socket
 import ssl
 import threading
+from collections import Counter
 from dataclasses import dataclass, field
 
 from pynetdicom.pdu import A_ASSOCIATE_RJ
@@ -24,6 +25,15 @@ class Weaknesses:
     any_called: bool = False
     one_at_a_time: bool = False
     contained: bool = False  # whoever would be served is told to try again later
+    static_rsa: bool = False
+    cbc: bool = False
+    imitated_ca_pem: str | None = None
+    expired: bool = False
+    any_certificate: bool = False  # asks for none, looks at none
+    any_case: bool = False
+    resumes: bool = False
+    places: int = 64  # associations at once; whoever comes then waits
+    no_limit: bool = False
     still_starting: int = 0  # so many associations are answered "try again later"
 
 
@@ -35,6 +45,8 @@ class Rules:
     titles: dict[str, set[str]]  # certificate name -> AE titles
     server: Credentials
     ca_pem: str
+    server_rsa: Credentials | None = None
+    limits: dict[str, int] = field(default_factory=dict)  # associations at once, by AE title
     weak: Weaknesses = field(default_factory=Weaknesses)
 
 
@@ -47,6 +59,10 @@ class Gate:
         self._listener = socket.create_server((address, port), backlog=64)
         self.endpoint = Endpoint(address, self._listener.getsockname()[1])
         self.connections = 0
+        self._shared = self._context()
+        self._open: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._places = threading.Semaphore(rules.weak.places)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def close(self) -> None:
@@ -57,13 +73,23 @@ class Gate:
     def _context(self) -> ssl.SSLContext:
         weak = self._rules.weak
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.set_ciphers("ALL:@SECLEVEL=0" if weak.old_tls else "ECDHE+AESGCM")
+        suites = "ECDHE+AESGCM" + ":ECDHE+AES" * weak.cbc + ":kRSA+AES:@SECLEVEL=0" * weak.static_rsa
+        context.set_ciphers("ALL:@SECLEVEL=0" if weak.old_tls else suites)
+        if not weak.resumes:
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
+        if weak.expired:
+            context.verify_flags |= 0x200000  # X509_V_FLAG_NO_CHECK_TIME
         context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED if weak.old_tls else ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self._rules.server.certificate, self._rules.server.key)
+        if self._rules.server_rsa:
+            context.load_cert_chain(self._rules.server_rsa.certificate, self._rules.server_rsa.key)
         context.load_verify_locations(cadata=self._rules.ca_pem)
-        if weak.foreign_ca_pem:
-            context.load_verify_locations(cadata=weak.foreign_ca_pem)
+        for pem in filter(None, (weak.foreign_ca_pem, weak.imitated_ca_pem)):
+            context.load_verify_locations(cadata=pem)
         context.verify_mode = ssl.CERT_OPTIONAL if weak.no_certificate else ssl.CERT_REQUIRED
+        if weak.any_certificate:
+            context.verify_mode = ssl.CERT_NONE
         return context
 
     def _listen(self) -> None:
@@ -83,7 +109,8 @@ class Gate:
             if self._rules.weak.plaintext and stream.recv(1, socket.MSG_PEEK) == b"\x01":
                 self._associate(stream, {})
                 return
-            secured = self._context().wrap_socket(stream, server_side=True)
+            context = self._shared if self._rules.weak.resumes else self._context()
+            secured = context.wrap_socket(stream, server_side=True)
             with contextlib.closing(secured):
                 self._associate(secured, dict(secured.getpeercert() or {}))
 
@@ -93,7 +120,7 @@ class Gate:
             return
         rejection = self._judge(request, certificate)
         if rejection is None:
-            self._relay(stream, request)
+            self._take_a_place(stream, request)
         else:
             answer = A_ASSOCIATE_RJ()
             answer.result, answer.source, answer.reason_diagnostic = rejection
@@ -108,14 +135,29 @@ class Gate:
         weak = self._rules.weak
         names = [value for kind, value in certificate.get("subjectAltName", ()) if kind == "DNS"]  # type: ignore[attr-defined]
         titles = set().union(*(self._rules.titles.get(name, set()) for name in names))
-        known = weak.any_title or (not names and (weak.plaintext or weak.no_certificate))
+        open_to_all = weak.plaintext or weak.no_certificate or weak.any_certificate
+        known = weak.any_title or (not names and open_to_all)
         if calling not in titles and not known:
             return 1, 1, 3
-        if called != self._rules.called and not weak.any_called:
+        wanted = called.upper() if weak.any_case else called
+        if wanted != self._rules.called and not weak.any_called:
             return 1, 1, 7
         if weak.contained:
             return 2, 3, 1
+        with self._lock:
+            full = self._open[calling] >= self._rules.limits.get(calling, 64)
+            if full and not weak.no_limit:
+                return 2, 3, 1
+            self._open[calling] += 1
         return None
+
+    def _take_a_place(self, stream: socket.socket, request: bytes) -> None:
+        try:
+            with self._places:
+                self._relay(stream, request)
+        finally:
+            with self._lock:
+                self._open[request[26:42].decode().strip()] -= 1
 
     def _relay(self, stream: socket.socket, request: bytes) -> None:
         with socket.create_connection((self._archive.address, self._archive.port)) as behind:

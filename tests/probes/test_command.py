@@ -29,7 +29,7 @@ def test_a_failed_run_exits_1_and_leaves_its_result_without_patient_data(world: 
     assert status == 1, output
     result = RunResult.from_message(log.read_text())
     failed = {each.check for each in result.checks if each.outcome == "Failed"}
-    assert failed == {"WrongCalledAETitleRefused"}
+    assert failed == {"WrongCalledAETitleRefused", "CalledAETitleCaseRefused"}
     assert "WrongCalledAETitleRefused" in output
     told = output + json.dumps(result.document())
     for secret in (PROBE_PATIENT_PREFIX, PROBE_UID_ROOT, *(name for _, name in CHARACTER_SETS), "Probe^Conformance"):

@@ -3,15 +3,19 @@
 from collections.abc import Callable
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pacs_operator.domain.checks import CHECKS, Check, Group
+from pacs_operator.domain.checkcatalog import CHECKS
+from pacs_operator.domain.checks import Check, Group
 from pacs_operator.domain.names import PROBE_PATIENT_PREFIX, PROBE_UID_ROOT
+from pacs_operator.domain.probepeers import probe_dns_name
 from pacs_operator.domain.results import MAX_MESSAGE_BYTES, CheckResult, RunResult
 from pacs_operator.probes.objects import ProbeObjects
 from pacs_operator.probes.run import Run, conform
 from pacs_operator.probes.setting import prepared
+from pacs_operator.probes.tls import ForgedLeaf
 from pacs_operator.probes.verdict import Row
-from tests.probes.conftest import REPLICAS, World
+from tests.probes.conftest import ARCHIVE, REPLICAS, World
 
 
 def run_on(world: World, checks: frozenset[Check] = frozenset(Check)) -> tuple[RunResult, list[Row]]:
@@ -24,9 +28,32 @@ def of(*groups: Group) -> frozenset[Check]:
     return frozenset(check for check, info in CHECKS.items() if info.group in groups)
 
 
+PROBE_NAME = probe_dns_name(ARCHIVE, store_only=False)
 GATE = of(Group.TRANSPORT, Group.IDENTITY)
 WORK = of(Group.SERVICE, Group.CLEANUP)
 RIGHTS = of(Group.SERVICE, Group.RIGHTS)
+STORES = frozenset({Check.STORE_IMAGE})
+OLD = frozenset({Check.OLD_TLS_REFUSED, Check.PLAINTEXT_REFUSED})
+SUITES = frozenset({Check.OLD_TLS_REFUSED, Check.STATIC_RSA_REFUSED, Check.CBC_SUITES_REFUSED})
+CERTIFICATES = frozenset(
+    {
+        Check.NO_CERTIFICATE_REFUSED,
+        Check.FOREIGN_CERTIFICATE_REFUSED,
+        Check.IMITATED_AUTHORITY_REFUSED,
+        Check.SERVER_CERTIFICATE_REFUSED,
+        Check.EXPIRED_CERTIFICATE_REFUSED,
+    }
+)
+TITLES = frozenset({Check.BORROWED_AE_TITLE_REFUSED, Check.UNKNOWN_AE_TITLE_REFUSED})
+CROWDS = frozenset(
+    {
+        Check.IDLE_CONNECTIONS_HARMLESS,
+        Check.SLOW_REQUESTS_HARMLESS,
+        Check.SILENT_ASSOCIATIONS_HARMLESS,
+        Check.ASSOCIATION_LIMIT_HELD,
+    }
+)
+NOTHING_STORED = {Check.DIFFERING_DUPLICATE_REFUSED: "nothing-stored"}
 
 
 def by_check(result: RunResult) -> dict[Check, CheckResult]:
@@ -39,7 +66,23 @@ REFUSALS = {
     Check.FOREIGN_CERTIFICATE_REFUSED: ("tls", "alert-unknown-ca"),
     Check.BORROWED_AE_TITLE_REFUSED: ("gate", "rj-1-1-3"),
     Check.WRONG_CALLED_AE_TITLE_REFUSED: ("gate", "rj-1-1-7"),
+    Check.STATIC_RSA_REFUSED: ("tls", "alert-handshake-failure"),
+    Check.CBC_SUITES_REFUSED: ("tls", "alert-handshake-failure"),
+    Check.IMITATED_AUTHORITY_REFUSED: ("tls", "alert-unknown-ca"),
+    Check.SERVER_CERTIFICATE_REFUSED: ("tls", "alert-unsupported-certificate"),
+    Check.EXPIRED_CERTIFICATE_REFUSED: ("tls", "alert-certificate-expired"),
+    Check.UNKNOWN_AE_TITLE_REFUSED: ("gate", "rj-1-1-3"),
+    Check.CALLED_AE_TITLE_CASE_REFUSED: ("gate", "rj-1-1-7"),
+    Check.SESSION_RESUMPTION_REFUSED: ("tls", "full-handshake"),
+    Check.UNLISTED_SOP_CLASS_REFUSED: ("dicom", "context-refused"),
+    Check.UNLISTED_TRANSFER_SYNTAX_REFUSED: ("dicom", "context-refused"),
+    Check.DIFFERING_DUPLICATE_REFUSED: ("dicom", "status-0111"),
     Check.IDLE_CONNECTIONS_HARMLESS: ("gate", "held-10"),
+    Check.SLOW_REQUESTS_HARMLESS: ("gate", "held-5"),
+    Check.SILENT_ASSOCIATIONS_HARMLESS: ("gate", "held-16"),
+    Check.ASSOCIATION_LIMIT_HELD: ("gate", "rj-2-3-1"),
+    Check.OUTBOUND_GATE_UNREACHABLE: ("network", "timeout"),
+    Check.LEGACY_PORTS_CLOSED: ("network", "ports-0"),
     Check.UNGRANTED_ECHO_REFUSED: ("dicom", "closed-after-request"),
     Check.UNGRANTED_FIND_REFUSED: ("dicom", "status-0122"),
     Check.UNGRANTED_GET_REFUSED: ("dicom", "status-0124"),
@@ -87,17 +130,48 @@ PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 # Cause, the checks made, those among them that it must turn red, and the code they must name.
 CAUSES: dict[str, tuple[Callable[[World], None], frozenset[Check], dict[Check, str]]] = {
     "gate serves plaintext": (weaken(weak__plaintext=True), GATE, {Check.PLAINTEXT_REFUSED: "accepted"}),
-    "gate speaks TLS 1.1": (weaken(weak__old_tls=True), GATE, {Check.OLD_TLS_REFUSED: "accepted"}),
+    "gate speaks TLS 1.1": (weaken(weak__old_tls=True), OLD, {Check.OLD_TLS_REFUSED: "accepted"}),
+    "gate exchanges keys by RSA": (weaken(weak__static_rsa=True), SUITES, {Check.STATIC_RSA_REFUSED: "accepted"}),
+    "gate takes CBC": (weaken(weak__cbc=True), SUITES, {Check.CBC_SUITES_REFUSED: "accepted"}),
+    "gate looks at no date": (weaken(weak__expired=True), GATE, {Check.EXPIRED_CERTIFICATE_REFUSED: "accepted"}),
+    "gate looks at no certificate": (
+        weaken(weak__any_certificate=True),
+        CERTIFICATES,
+        dict.fromkeys(CERTIFICATES, "accepted"),
+    ),
+    "gate resumes sessions": (weaken(weak__resumes=True), GATE, {Check.SESSION_RESUMPTION_REFUSED: "resumed"}),
+    "gate knows no case": (weaken(weak__any_case=True), GATE, {Check.CALLED_AE_TITLE_CASE_REFUSED: "accepted"}),
+    "gate knows no limit": (weaken(weak__no_limit=True), CROWDS, {Check.ASSOCIATION_LIMIT_HELD: "accepted"}),
+    "unlisted class": (
+        weaken(faults__lists_class=f"{PROBE_UID_ROOT}.0"),
+        of(Group.INGEST),
+        {Check.UNLISTED_SOP_CLASS_REFUSED: "accepted"} | NOTHING_STORED,
+    ),
+    "unlisted syntax": (
+        weaken(faults__lists_syntax=f"{PROBE_UID_ROOT}.0"),
+        of(Group.INGEST),
+        {Check.UNLISTED_TRANSFER_SYNTAX_REFUSED: "accepted"} | NOTHING_STORED,
+    ),
+    "duplicate is taken": (
+        weaken(faults__takes_duplicates=True),
+        STORES | of(Group.INGEST),
+        {Check.DIFFERING_DUPLICATE_REFUSED: "status-0000"},
+    ),
+    "duplicate replaces though refused": (
+        weaken(faults__replaces_duplicates=True),
+        STORES | of(Group.INGEST),
+        {Check.DIFFERING_DUPLICATE_REFUSED: "differs"},
+    ),
     "gate asks for no certificate": (
         weaken(weak__no_certificate=True),
         GATE,
         {Check.NO_CERTIFICATE_REFUSED: "accepted"},
     ),
-    "gate binds no title": (weaken(weak__any_title=True), GATE, {Check.BORROWED_AE_TITLE_REFUSED: "accepted"}),
+    "gate binds no title": (weaken(weak__any_title=True), GATE, dict.fromkeys(TITLES, "accepted")),
     "gate takes any called title": (
         weaken(weak__any_called=True),
         GATE,
-        {Check.WRONG_CALLED_AE_TITLE_REFUSED: "accepted"},
+        {Check.WRONG_CALLED_AE_TITLE_REFUSED: "accepted", Check.CALLED_AE_TITLE_CASE_REFUSED: "accepted"},
     ),
     "archive echoes to anybody": (
         weaken(faults__echo_to_anybody=True),
@@ -202,10 +276,46 @@ def test_a_gate_that_trusts_any_authority_is_found(world: World) -> None:
     assert red == {Check.FOREIGN_CERTIFICATE_REFUSED: "accepted"}
 
 
-def test_a_listener_that_waits_for_each_caller_in_turn_is_found(world: World) -> None:
+def test_a_gate_that_takes_an_authority_for_its_name_is_found(world: World) -> None:
+    with prepared(world.start()) as setting:
+        world.weak.imitated_ca_pem = setting.imitated_ca_pem
+        results = by_check(Run(setting, CERTIFICATES).go())
+    red = {check: each.code for check, each in results.items() if each.outcome != "Passed"}
+    assert red == {Check.IMITATED_AUTHORITY_REFUSED: "accepted"}
+
+
+def test_silent_associations_that_take_every_place_are_found(world: World) -> None:
+    world.weak.places = 16
+    found = by_check(run_on(world, frozenset({Check.SILENT_ASSOCIATIONS_HARMLESS}))[0])
+    assert found[Check.SILENT_ASSOCIATIONS_HARMLESS].outcome == "Failed"
+    assert found[Check.SILENT_ASSOCIATIONS_HARMLESS].twin == "Served"
+
+
+@pytest.mark.parametrize("left", [-30, 1])
+def test_a_certificate_is_used_once_its_life_is_over(world: World, left: int) -> None:
+    world.leaf(world.peers_ca, "expired", PROBE_NAME, ForgedLeaf((ExtendedKeyUsageOID.CLIENT_AUTH,), seconds=left))
+    found = by_check(run_on(world, frozenset({Check.EXPIRED_CERTIFICATE_REFUSED}))[0])
+    assert found[Check.EXPIRED_CERTIFICATE_REFUSED].code == "alert-certificate-expired"
+
+
+def test_a_certificate_that_lives_on_is_not_waited_for(world: World) -> None:
+    world.leaf(world.peers_ca, "expired", PROBE_NAME, ForgedLeaf((ExtendedKeyUsageOID.CLIENT_AUTH,), seconds=600))
+    found = by_check(run_on(world, frozenset({Check.EXPIRED_CERTIFICATE_REFUSED}))[0])
+    assert found[Check.EXPIRED_CERTIFICATE_REFUSED].outcome == "NotRun"
+    assert found[Check.EXPIRED_CERTIFICATE_REFUSED].code == "client-cannot"
+
+
+def test_a_server_certificate_of_another_authority_proves_nothing(world: World) -> None:
+    foreign = ForgedLeaf((ExtendedKeyUsageOID.SERVER_AUTH,))
+    world.leaf(world.control_ca, "server-only", PROBE_NAME, foreign)
+    found = by_check(run_on(world, frozenset({Check.SERVER_CERTIFICATE_REFUSED}))[0])
+    assert found[Check.SERVER_CERTIFICATE_REFUSED].outcome == "NotRun"
+
+
+@pytest.mark.parametrize("check", [Check.IDLE_CONNECTIONS_HARMLESS, Check.SLOW_REQUESTS_HARMLESS])
+def test_a_listener_that_waits_for_each_caller_in_turn_is_found(world: World, check: Check) -> None:
     world.weak.one_at_a_time = True
-    results = by_check(run_on(world, frozenset({Check.IDLE_CONNECTIONS_HARMLESS}))[0])
-    found = results[Check.IDLE_CONNECTIONS_HARMLESS]
+    found = by_check(run_on(world, frozenset({check}))[0])[check]
     assert (found.outcome, found.twin) == ("Failed", "Served")
     assert found.code in ("timeout", "late", "closed", "reset")
 

@@ -1,6 +1,7 @@
 """A run on a contained archive: what can be asked is asked, the rest is not taken for an outage."""
 
-from pacs_operator.domain.checks import CONTAINED, NETWORK_CHECKS, Check
+from pacs_operator.domain.checkcatalog import NETWORK_CHECKS
+from pacs_operator.domain.checks import CONTAINED, Check
 from pacs_operator.domain.results import CheckResult, RunResult
 from pacs_operator.probes.gatechecks import ATTACKS
 from pacs_operator.probes.run import Run

@@ -9,9 +9,10 @@ import pytest
 
 from pacs_operator.domain.checks import Layer
 from pacs_operator.probes import networkchecks
-from pacs_operator.probes.networkchecks import Forbidden, unreachable
+from pacs_operator.probes.networkchecks import Doors, Forbidden, legacy_closed, unreachable
 from pacs_operator.probes.verdict import Verdict
-from pacs_operator.probes.wire import Waits
+from pacs_operator.probes.weak import WeakServer
+from pacs_operator.probes.wire import Caller, Waits
 from tests.probes.conftest import Blackhole
 
 WAITS = Waits(connect=0.6, answer=1)
@@ -89,3 +90,51 @@ def test_one_reachable_address_of_several_fails(
 def test_a_name_without_address_is_not_run() -> None:
     found = unreachable(Forbidden("nowhere.invalid", 1, 2), WAITS)
     assert (found.outcome, found.code) == ("NotRun", "unresolved")
+
+
+CALLER = Caller("PACSPROBE", "RADIOLOGY", None, "")
+
+
+def doors(port: int, twin: int) -> Verdict:
+    return legacy_closed(Doors(("127.0.0.1",), (port,), twin, CALLER), WAITS)
+
+
+def answering(words: bytes) -> Iterator[int]:
+    """A plaintext port that reads once, answers and closes."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError), listener, listener.accept()[0] as stream:
+            stream.recv(65536)
+            stream.sendall(words)
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
+    yield listener.getsockname()[1]
+    listener.close()
+    server.join(2)
+
+
+def test_a_plaintext_port_that_is_dropped_or_closes_at_once_passes(blackhole: Blackhole, open_port: int) -> None:
+    assert doors(blackhole.port, open_port) == Verdict("Passed", Layer.NETWORK, "timeout", "Served")
+    for port in answering(b""):
+        assert doors(port, open_port) == Verdict("Passed", Layer.GATE, "closed", "Served")
+
+
+def test_a_plaintext_port_that_lets_strangers_in_fails(open_port: int) -> None:
+    with WeakServer([]) as weak:
+        assert doors(weak.plaintext.port, open_port) == Verdict("Failed", Layer.GATE, "accepted", "Served")
+
+
+def test_a_plaintext_port_that_listens_to_strangers_fails_though_it_rejects_them(open_port: int) -> None:
+    for port in answering(bytes((3, 0, 0, 0, 0, 4, 0, 1, 1, 3))):
+        assert doors(port, open_port) == Verdict("Failed", Layer.GATE, "rj-1-1-3", "Served")
+
+
+def test_plaintext_ports_beside_a_dead_twin_prove_nothing(blackhole: Blackhole) -> None:
+    assert doors(blackhole.port, closed_port()) == Verdict("NotRun", Layer.NETWORK, "timeout", "NotServed")
+
+
+def test_without_plaintext_ports_the_code_says_so(open_port: int) -> None:
+    found = legacy_closed(Doors(("127.0.0.1",), (), open_port, CALLER), WAITS)
+    assert found == Verdict("Passed", Layer.NETWORK, "ports-0", "Served")

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
-from pacs_operator.domain.checks import CHECKS, NETWORK_CHECKS, Check, Group
+from pacs_operator.domain.checkcatalog import CHECKS, NETWORK_CHECKS
+from pacs_operator.domain.checks import Check, Group
 from pacs_operator.domain.names import PROBE_PATIENT_PREFIX, PROBE_UID_ROOT
 from pacs_operator.probes.compare import decode, differences, encode
 from pacs_operator.probes.objects import ProbeObjects, unreserved
@@ -113,8 +114,13 @@ def test_pixel_data_may_change_only_its_name_from_ow_to_ob() -> None:
 
 def test_the_catalog_says_of_every_check_what_it_is() -> None:
     assert set(CHECKS) == set(Check)
-    assert {Check.ORTHANC_UNREACHABLE, Check.POSTGRES_UNREACHABLE} == NETWORK_CHECKS
-    attacks = (Group.TRANSPORT, Group.IDENTITY, Group.RIGHTS, Group.NETWORK)
+    assert {
+        Check.ORTHANC_UNREACHABLE,
+        Check.POSTGRES_UNREACHABLE,
+        Check.OUTBOUND_GATE_UNREACHABLE,
+        Check.LEGACY_PORTS_CLOSED,
+    } == NETWORK_CHECKS
+    positive = (Group.SERVICE, Group.CLEANUP)
     for check, info in CHECKS.items():
         assert info.title and info.threat
-        assert (info.twin is not None) == (info.group in attacks or check is Check.IDLE_CONNECTIONS_HARMLESS), check
+        assert (info.twin is not None) == (info.group not in positive and check is not Check.GATE_REPLICAS), check

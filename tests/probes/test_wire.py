@@ -94,17 +94,17 @@ def test_an_impostor_gate_makes_every_attack_not_run(world: World) -> None:
 
 
 @pytest.mark.parametrize("check", ATTACKS)
-def test_every_attack_client_succeeds_on_the_weak_server(world: World, check: Check) -> None:
+def test_every_attack_client_can_do_what_it_tries(world: World, check: Check) -> None:
     attack = ATTACKS[check]
     with setting_of(world.start()) as (setting, _):
-        weak = setting.weak.plaintext if attack.plaintext else setting.weak.secured
-        answer = attempt(weak, attack.caller(setting, setting.weak_trust), setting.waits)
-    assert answer.accepted
-    if check is Check.OLD_TLS_REFUSED:
-        assert answer.tls_version == "TLSv1.1"
+        assert attack.able(setting, attack)
+        if check is Check.OLD_TLS_REFUSED:
+            answer = attempt(setting.weak.secured, attack.caller(setting, setting.weak_trust), setting.waits)
+            assert answer.tls_version == "TLSv1.1"
 
 
-@pytest.mark.parametrize("check", ATTACKS)
+# What no server takes from a client is tried the other way round, without the weak server.
+@pytest.mark.parametrize("check", sorted(ATTACKS.keys() - {Check.SERVER_CERTIFICATE_REFUSED}))
 def test_a_client_that_cannot_attack_says_so(world: World, check: Check) -> None:
     with setting_of(world.start()) as (setting, replica):
         setting.weak.close()

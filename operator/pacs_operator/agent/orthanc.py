@@ -21,7 +21,7 @@ from pacs_operator.agent.peek import peek_certificate
 from pacs_operator.agent.x509tools import Served, served_of
 from pacs_operator.domain.agentconfig import AgentConfig, IngestStatus, PeerActivity, SealingTold
 from pacs_operator.domain.gatepeers import LivePeers
-from pacs_operator.domain.names import PROBE_PATIENT_PREFIX
+from pacs_operator.domain.names import PROBE_AE_TITLE, PROBE_PATIENT_PREFIX
 
 T = TypeVar("T")
 PASSED = "Passed"
@@ -200,8 +200,19 @@ class OrthancNeighbour:
             ) from error
 
     async def remove_probe_objects(self, run: str) -> int:
-        """Remove the patients that one run made; each is looked at before it goes."""
-        return await self._in_thread(lambda: self._remove_patient(f"{PROBE_PATIENT_PREFIX}{run}"))
+        """Remove what one run made, and what of it was set aside; each is looked at before it goes."""
+        patient_id = f"{PROBE_PATIENT_PREFIX}{run}"
+        return await self._in_thread(lambda: self._discard_held(patient_id) + self._remove_patient(patient_id))
+
+    def _discard_held(self, patient_id: str) -> int:
+        """Discard the differing duplicates that the probe sent for this patient; others' are a person's to judge."""
+        discarded = 0
+        for name, aet in self._rest.held():
+            path = f"/pacs/quarantine/{name}"
+            if aet == PROBE_AE_TITLE and self._rest.ask("GET", path)["held"].get("PatientID") == patient_id:
+                self._rest.ask("DELETE", path)
+                discarded += 1
+        return discarded
 
     def _remove_patient(self, patient_id: str) -> int:
         query = {"Level": "Patient", "CaseSensitive": True, "Query": {"PatientID": patient_id}}

@@ -96,6 +96,15 @@ class OrthancRest:
         """Replace those lists, and return them as they are in effect."""
         return _lists(self.ask("PUT", "/pacs/destinations", lists))
 
+    def held(self) -> list[tuple[str, str]]:
+        """Return identifier and sender's AE title of each quarantined object; none where there is no plugin."""
+        if self.call("GET", "/pacs/quarantine").status_code == 404:
+            return []
+        answer = self.ask("GET", "/pacs/quarantine")
+        if not isinstance(answer, list) or not all(isinstance(entry, dict) for entry in answer):
+            raise NeighbourError("the archive plugin's list of quarantined objects is none", action=RESTART_ACTION)
+        return [(str(entry.get("id")), str(entry.get("aet"))) for entry in answer]
+
     def ok(self, path: str) -> bool:
         """Tell whether a GET succeeds; never raises."""
         try:

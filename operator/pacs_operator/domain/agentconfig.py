@@ -71,7 +71,7 @@ class Leaf(Model):
     role: str
     key_type: Literal["EC", "RSA"] = "EC"  # EC P-256; RSA 3072 for modalities that know nothing else
     dns_names: Annotated[list[str], Field(min_length=1, max_length=8)]  # first one is the common name
-    ttl_seconds: Annotated[int, Field(ge=60)]
+    ttl_seconds: Annotated[int, Field(ge=10)]
 
 
 class StorageKeyring(Model):

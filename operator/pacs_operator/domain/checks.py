@@ -1,13 +1,16 @@
-"""The catalog of conformance checks: what each one tries, and which threat it covers.
+"""The conformance checks by name, and the words in which their results are told; what each tries: `checkcatalog`.
 
 A result refers to a check by its value and says by enumerated layer and code what answered. Codes are
 
-* ``tls``: ``alert-<name of the TLS alert>``, ``closed``, ``reset``, ``timeout``, ``handshake-failed``;
+* ``tls``: ``alert-<name of the TLS alert>``, ``closed``, ``reset``, ``timeout``, ``handshake-failed``,
+  ``full-handshake`` (nothing was resumed), ``resumed``;
 * ``gate``: ``rj-<result>-<source>-<reason>`` (A-ASSOCIATE-RJ, PS3.8 9.3.4), ``abort``, ``closed``, ``reset``,
-  ``timeout``, ``accepted``, ``held-<n>`` (idle connections open while a peer was served), ``late``;
+  ``timeout``, ``accepted``, ``held-<n>`` (idle connections, or silent associations, open while a peer was served),
+  ``late``;
 * ``dicom``: ``status-<hex>`` (DIMSE status), ``closed-after-request``, ``context-refused``, ``differs``, ``missing``,
   ``unexpected``, ``matches-<n>``;
-* ``network``: ``timeout`` (dropped), ``connected``, ``reset``, ``prohibited`` (ICMP), ``replicas-<n>``;
+* ``network``: ``timeout`` (dropped), ``connected``, ``reset``, ``prohibited`` (ICMP), ``replicas-<n>``, ``ports-<n>``
+  (of legacy devices there are so many);
 * ``control``: ``http-<status>``, ``alert-<name>``, ``closed``, ``remains-<n>``, ``removed-earlier-<n>``;
 * ``probe``: why a check did not run: ``client-cannot``, ``contained`` (the gate serves no probe either),
   ``out-of-time``, ``archive-slow``, ``not-reached``, ``unresolved``, ``server-not-verified``, ``nothing-stored``,
@@ -30,12 +33,12 @@ _ALERTS = (
 )
 _WORDS = (
     "abort|accepted|archive-slow|client-cannot|closed|closed-after-request|connected|contained|context-refused|differs|error|"
-    "handshake-failed|late|missing|no-managed-database|not-reached|nothing-stored|other|out-of-time|prohibited|"
-    "reset|server-not-verified|timeout|unexpected|unresolved"
+    "full-handshake|handshake-failed|late|missing|no-managed-database|not-reached|nothing-stored|other|out-of-time|"
+    "prohibited|reset|resumed|server-not-verified|timeout|unexpected|unresolved"
 )
 #: Of a check that cannot be made while the archive is contained: the gate tells its probes, too, to try later.
 CONTAINED = "contained"
-_COUNTED = "held|matches|removed|removed-earlier|remains|replicas"
+_COUNTED = "held|matches|ports|removed|removed-earlier|remains|replicas"
 CODE = (
     f"^(?:{_WORDS}|alert-(?:{_ALERTS})|(?:{_COUNTED})-[0-9]{{1,6}}|rj-[0-9]{{1,3}}-[0-9]{{1,3}}-[0-9]{{1,3}}|"
     "status-[0-9a-f]{4}|http-[0-9]{3})$"
@@ -61,6 +64,7 @@ class Group(StrEnum):
     IDENTITY = "Identity"
     RIGHTS = "Rights"
     AVAILABILITY = "Availability"
+    INGEST = "Ingest"
     NETWORK = "Network"
     CLEANUP = "Cleanup"
 
@@ -82,19 +86,35 @@ class Check(StrEnum):
     GET_EQUAL = "GetEqual"
     PLAINTEXT_REFUSED = "PlaintextRefused"
     OLD_TLS_REFUSED = "OldTlsRefused"
+    STATIC_RSA_REFUSED = "StaticRsaRefused"
+    CBC_SUITES_REFUSED = "CbcSuitesRefused"
     NO_CERTIFICATE_REFUSED = "NoCertificateRefused"
     FOREIGN_CERTIFICATE_REFUSED = "ForeignCertificateRefused"
+    IMITATED_AUTHORITY_REFUSED = "ImitatedAuthorityRefused"
+    SERVER_CERTIFICATE_REFUSED = "ServerCertificateRefused"
     BORROWED_AE_TITLE_REFUSED = "BorrowedAETitleRefused"
+    UNKNOWN_AE_TITLE_REFUSED = "UnknownAETitleRefused"
     WRONG_CALLED_AE_TITLE_REFUSED = "WrongCalledAETitleRefused"
+    CALLED_AE_TITLE_CASE_REFUSED = "CalledAETitleCaseRefused"
+    EXPIRED_CERTIFICATE_REFUSED = "ExpiredCertificateRefused"
+    SESSION_RESUMPTION_REFUSED = "SessionResumptionRefused"
     UNGRANTED_ECHO_REFUSED = "UngrantedEchoRefused"
     UNGRANTED_FIND_REFUSED = "UngrantedFindRefused"
     UNGRANTED_GET_REFUSED = "UngrantedGetRefused"
     PROBE_CONFINED = "ProbeConfined"
+    UNLISTED_SOP_CLASS_REFUSED = "UnlistedSopClassRefused"
+    UNLISTED_TRANSFER_SYNTAX_REFUSED = "UnlistedTransferSyntaxRefused"
     IDLE_CONNECTIONS_HARMLESS = "IdleConnectionsHarmless"
+    SLOW_REQUESTS_HARMLESS = "SlowRequestsHarmless"
+    SILENT_ASSOCIATIONS_HARMLESS = "SilentAssociationsHarmless"
+    ASSOCIATION_LIMIT_HELD = "AssociationLimitHeld"
     ORTHANC_UNREACHABLE = "OrthancUnreachable"
     POSTGRES_UNREACHABLE = "PostgresUnreachable"
+    OUTBOUND_GATE_UNREACHABLE = "OutboundGateUnreachable"
+    LEGACY_PORTS_CLOSED = "LegacyPortsClosed"
     CONTROL_FOREIGN_REFUSED = "ControlForeignRefused"
     CONTROL_ROUTE_REFUSED = "ControlRouteRefused"
+    DIFFERING_DUPLICATE_REFUSED = "DifferingDuplicateRefused"
     OBJECTS_REMOVED = "ObjectsRemoved"
     NO_RESIDUE = "NoResidue"
 
@@ -120,168 +140,6 @@ class CheckInfo:
     threat: str
     twin: str | None = None
     each_replica: bool = False
-
-
-CHECKS: dict[Check, CheckInfo] = {
-    Check.GATE_REPLICAS: CheckInfo(
-        Group.AVAILABILITY,
-        "Every gate replica that the archive wants has an address of its own",
-        "A replica that nobody attacked may enforce nothing",
-    ),
-    Check.ECHO: CheckInfo(
-        Group.SERVICE,
-        "C-ECHO by the good peer is answered with success",
-        "Modalities cannot reach the archive",
-        each_replica=True,
-    ),
-    Check.STORE_IMAGE: CheckInfo(
-        Group.SERVICE, "C-STORE of a CT image with pixels is acknowledged", "Images cannot be archived"
-    ),
-    Check.STORE_REPORT: CheckInfo(
-        Group.SERVICE, "C-STORE of a structured report is acknowledged", "Reports and dose records are lost"
-    ),
-    Check.STORE_DOCUMENT: CheckInfo(
-        Group.SERVICE, "C-STORE of an encapsulated PDF is acknowledged", "Scanned documents are lost"
-    ),
-    Check.STORE_COMPRESSED: CheckInfo(
-        Group.SERVICE,
-        "C-STORE of an RLE compressed image is acknowledged without transcoding",
-        "Compressed images are refused or altered",
-    ),
-    Check.STORE_CHARACTER_SETS: CheckInfo(
-        Group.SERVICE,
-        "C-STORE of names in Latin, Cyrillic, Greek, Japanese and Unicode character sets is acknowledged",
-        "A patient's name becomes unreadable or matches somebody else",
-    ),
-    Check.FIND_PATIENT: CheckInfo(
-        Group.SERVICE, "C-FIND at PATIENT level finds exactly the probe's patient", "Images cannot be found"
-    ),
-    Check.FIND_STUDY: CheckInfo(
-        Group.SERVICE,
-        "C-FIND at STUDY level, by patient and by study, finds the probe's study",
-        "Images cannot be found",
-    ),
-    Check.FIND_SERIES: CheckInfo(
-        Group.SERVICE, "C-FIND at SERIES level finds all the probe's series", "Images cannot be found"
-    ),
-    Check.FIND_IMAGE: CheckInfo(
-        Group.SERVICE, "C-FIND at IMAGE level finds every image of a series", "Images cannot be found"
-    ),
-    Check.GET_EQUAL: CheckInfo(
-        Group.SERVICE,
-        "C-GET returns every stored object with its transfer syntax and every element unchanged",
-        "The archive alters what it was trusted with",
-    ),
-    Check.PLAINTEXT_REFUSED: CheckInfo(
-        Group.TRANSPORT,
-        "An association request without TLS is not accepted",
-        "Images travel readable through the hospital's network",
-        "The same request inside TLS",
-        each_replica=True,
-    ),
-    Check.OLD_TLS_REFUSED: CheckInfo(
-        Group.TRANSPORT,
-        "A client that speaks at most TLS 1.1 is refused",
-        "Traffic is decrypted by attacks on retired protocols (RFC 8996)",
-        "The same client with TLS 1.2",
-        each_replica=True,
-    ),
-    Check.NO_CERTIFICATE_REFUSED: CheckInfo(
-        Group.IDENTITY,
-        "A client without certificate gets no association",
-        "Anybody on the network reads and writes images",
-        "The same client with its certificate",
-        each_replica=True,
-    ),
-    Check.FOREIGN_CERTIFICATE_REFUSED: CheckInfo(
-        Group.IDENTITY,
-        "A certificate with the right name signed by another authority gets no association",
-        "Whoever can make a certificate becomes a modality",
-        "The same name signed by the archive's authority",
-        each_replica=True,
-    ),
-    Check.BORROWED_AE_TITLE_REFUSED: CheckInfo(
-        Group.IDENTITY,
-        "A valid certificate with the AE title of another peer gets no association",
-        "One stolen device acts as every other",
-        "The same certificate with its own AE title",
-        each_replica=True,
-    ),
-    Check.WRONG_CALLED_AE_TITLE_REFUSED: CheckInfo(
-        Group.IDENTITY,
-        "An association for another called AE title is rejected",
-        "Images meant for another archive end in this one",
-        "The same request for the archive's AE title",
-        each_replica=True,
-    ),
-    Check.UNGRANTED_ECHO_REFUSED: CheckInfo(
-        Group.RIGHTS,
-        "A peer without the right Echo gets no answer to C-ECHO",
-        "Orthanc answers to titles it was not told about",
-        "C-STORE by the same peer, and C-ECHO by a peer that has the right",
-    ),
-    Check.UNGRANTED_FIND_REFUSED: CheckInfo(
-        Group.RIGHTS,
-        "A peer that may only store gets no answer to C-FIND",
-        "A stolen modality lists every patient of the hospital",
-        "C-STORE by the same peer, and the same C-FIND by a peer that has the right",
-    ),
-    Check.UNGRANTED_GET_REFUSED: CheckInfo(
-        Group.RIGHTS,
-        "A peer that may only store gets nothing by C-GET",
-        "A stolen modality copies images",
-        "C-STORE by the same peer, and the same C-GET by a peer that has the right",
-    ),
-    Check.PROBE_CONFINED: CheckInfo(
-        Group.RIGHTS,
-        "The probe's own certificate cannot store an object outside the reserved patient prefix",
-        "Who steals the probe's identity plants images in real patients' folders",
-        "The same object with the reserved prefix",
-    ),
-    Check.IDLE_CONNECTIONS_HARMLESS: CheckInfo(
-        Group.AVAILABILITY,
-        "With idle TCP connections and idle TLS sessions held open, a good peer is served in time",
-        "One silent socket stops all modalities",
-        "The same echo without idle connections",
-        each_replica=True,
-    ),
-    Check.ORTHANC_UNREACHABLE: CheckInfo(
-        Group.NETWORK,
-        "Orthanc's DICOM port does not answer a zone that has no business there",
-        "Who is in the cluster walks around the gate",
-        "The control port of the same pod answers",
-    ),
-    Check.POSTGRES_UNREACHABLE: CheckInfo(
-        Group.NETWORK,
-        "PostgreSQL's port does not answer a zone that has no business there",
-        "Who is in the cluster reads the index of all patients",
-        "The control port of the same pod answers",
-    ),
-    Check.CONTROL_FOREIGN_REFUSED: CheckInfo(
-        Group.IDENTITY,
-        "A modality's certificate opens nothing on the control port",
-        "A stolen modality removes objects or reads status",
-        "The same request with the clean-up certificate",
-    ),
-    Check.CONTROL_ROUTE_REFUSED: CheckInfo(
-        Group.RIGHTS,
-        "The clean-up certificate is refused every route but its own",
-        "One leaked identity opens all of the control port",
-        "Its own route with the same certificate",
-    ),
-    Check.OBJECTS_REMOVED: CheckInfo(
-        Group.CLEANUP,
-        "The run's objects are removed by the restricted route and cannot be found any more",
-        "Probes fill the archive, and test patients appear in doctors' lists",
-    ),
-    Check.NO_RESIDUE: CheckInfo(
-        Group.CLEANUP,
-        "No object of any earlier run is left",
-        "A run that died left test patients in doctors' lists",
-    ),
-}
-
-NETWORK_CHECKS: frozenset[Check] = frozenset(check for check, info in CHECKS.items() if info.group is Group.NETWORK)
 
 
 def checks_of(*, managed_database: bool) -> frozenset[Check]:

@@ -87,6 +87,18 @@ class ConformanceConfig(Model):
 
     gate_port: TcpPort = Port.DICOM_TLS
 
+    gate_outbound_port: TcpPort = Port.GATE_OUTBOUND
+    """Must be closed to this pod: the way out is Orthanc's alone."""
+
+    legacy_ports: Annotated[list[TcpPort], Field(max_length=256)] = []
+    """Plaintext ports of devices without TLS; must let nobody in who is not that device."""
+
+    silent_associations: Annotated[int, Field(ge=1, le=16)] = 16
+    """Associations of the good peer that are held open and say nothing, while the other one stores."""
+
+    association_limit: Annotated[int, Field(ge=1, le=16)] = 4
+    """Associations that the store-only peer may have at once, in one gate."""
+
     orthanc_host: str
     """DNS name of Orthanc's Service, ``orthanc.<archive>-archive.svc``; also the name on its control certificate."""
 
@@ -113,6 +125,12 @@ class ConformanceConfig(Model):
 
     cleanup_leaf: LeafName = "cleanup"
     """Client certificate of the ``control`` authority for the removal of this run's objects."""
+
+    server_only_leaf: LeafName = "server-only"
+    """Certificate of the ``peers`` authority with the good peer's name, for servers only: no client may use it."""
+
+    expired_leaf: LeafName = "expired"
+    """Certificate of the ``peers`` authority with the good peer's name and a life of seconds, over when it is used."""
 
     tls_dir: str = TLS_DIR
     """Folder with ``<leaf>.crt``, ``<leaf>.key``."""

@@ -73,6 +73,7 @@ def archive_leaves(archive: str) -> tuple[LeafSpec, ...]:
     gate, orthanc, postgres, conformance = Component.GATE, Component.ORTHANC, Component.POSTGRES, Component.CONFORMANCE
     gate_dns, orthanc_dns = service_dns(gate, archive), service_dns(orthanc, archive)
     served = (gate_dns, f"{archive}.{PUBLIC_SUFFIX}")
+    probe = probe_dns_name(archive, store_only=False)
     week = 7 * DAY
     return (
         LeafSpec(gate, "server-ec", CaName.PEERS, "EC", served, week, server=True),
@@ -89,11 +90,14 @@ def archive_leaves(archive: str) -> tuple[LeafSpec, ...]:
             LeafSpec(component, "control", CaName.CONTROL, "EC", (service_dns(component, archive),), week, server=True)
             for component in (gate, orthanc, postgres)
         ),
+        # First, so that it is the oldest: its life is over before it is used, or soon after. Longer than clocks differ.
+        LeafSpec(conformance, "expired", CaName.PEERS, "EC", (probe,), 20, client=True),
+        LeafSpec(conformance, "server-only", CaName.PEERS, "EC", (probe,), 2 * HOUR, server=True),
         # A conformance run lasts minutes: what it leaves behind must not stay useful.
         *(
             LeafSpec(conformance, name, ca, "EC", (dns_name,), 2 * HOUR, client=True)
             for name, ca, dns_name in (
-                ("peer", CaName.PEERS, probe_dns_name(archive, store_only=False)),
+                ("peer", CaName.PEERS, probe),
                 ("store-only", CaName.PEERS, probe_dns_name(archive, store_only=True)),
                 ("cleanup", CaName.CONTROL, service_dns(conformance, archive)),
             )

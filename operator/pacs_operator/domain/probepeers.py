@@ -15,6 +15,10 @@ from pacs_operator.domain.peer import Right
 CONFORMANCE_PEER_ID = "probe/conformance"
 STORE_ONLY_PEER_ID = "probe/store-only"
 IMPORT_PEER_ID = "probe/import"
+#: As many as are held open to see whether another peer is served beside them.
+CONFORMANCE_ASSOCIATIONS = 16
+#: So few that all of them, for the moment in which the limit is tried, are missed by nobody.
+STORE_ONLY_ASSOCIATIONS = 4
 
 
 def probe_dns_name(archive: str, *, store_only: bool) -> str:
@@ -36,7 +40,7 @@ def probe_peers(archive: str) -> list[LivePeer]:
             ae_titles=[PROBE_AE_TITLE],
             source_cidrs=[],
             rights=[Right.ECHO, Right.STORE, Right.FIND, Right.GET],
-            max_associations=8,
+            max_associations=CONFORMANCE_ASSOCIATIONS,
         ),
         LivePeer(
             id=STORE_ONLY_PEER_ID,
@@ -44,7 +48,7 @@ def probe_peers(archive: str) -> list[LivePeer]:
             ae_titles=[PROBE_STORE_ONLY_AE_TITLE],
             source_cidrs=[],
             rights=[Right.STORE],
-            max_associations=4,
+            max_associations=STORE_ONLY_ASSOCIATIONS,
         ),
     ]
 

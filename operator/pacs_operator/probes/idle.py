@@ -1,9 +1,10 @@
-"""Connections that say nothing: what stops a listener that waits for each caller in turn."""
+"""Connections that hold a place and say little: what stops a listener that waits for each caller in turn."""
 
 import contextlib
 import socket
+from dataclasses import dataclass
 
-from pacs_operator.probes.wire import Answer, Caller, Endpoint, Waits, handshake
+from pacs_operator.probes.wire import Answer, Caller, Endpoint, Waits, ask_association, associate_request, opened
 
 
 def hold_idle(stack: contextlib.ExitStack, endpoint: Endpoint, caller: Caller, count: int, waits: Waits) -> int:
@@ -20,25 +21,57 @@ def hold_idle(stack: contextlib.ExitStack, endpoint: Endpoint, caller: Caller, c
     int
         Connections open at the end, at most twice ``count``.
     """
-    held = [_connect(stack, endpoint, waits) for _ in range(2 * count)]
-    streams: list[socket.socket] = [stream for stream in held if stream is not None]
-    for position, stream in enumerate(streams[count:], start=count):
-        if caller.context is None:
-            continue
-        stream.settimeout(waits.connect)
-        secured = handshake(stream, caller.context, caller.server_name)
-        if isinstance(secured, Answer):
+    streams = _connections(stack, endpoint, caller.but(context=None), count, waits)
+    return sum(map(_open, [*streams, *_connections(stack, endpoint, caller, count, waits)]))
+
+
+def hold_slow(stack: contextlib.ExitStack, endpoint: Endpoint, caller: Caller, count: int, waits: Waits) -> int:
+    """Open TLS sessions that have sent half of their A-ASSOCIATE-RQ, and return how many of them there are."""
+    request = associate_request(caller.calling, caller.called)
+    streams = _connections(stack, endpoint, caller, count, waits)
+    for stream in streams:
+        with contextlib.suppress(OSError):  # a server that has closed already is counted out below
+            stream.sendall(request[: len(request) // 2])
+    return sum(map(_open, streams))
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Associations that are open and say nothing.
+
+    ``refusal`` is the answer to the first that did not come about; no more were tried after it.
+    """
+
+    held: int
+    refusal: Answer | None = None
+
+
+def hold_silent(stack: contextlib.ExitStack, endpoint: Endpoint, caller: Caller, count: int, waits: Waits) -> Silence:
+    """Open associations, at most ``count``, that live as long as ``stack`` and say nothing once they are granted."""
+    streams: list[socket.socket] = []
+    for _ in range(count):
+        stream = opened(endpoint, caller, waits)
+        if isinstance(stream, Answer):
+            return Silence(sum(map(_open, streams)), stream)
+        stack.enter_context(contextlib.closing(stream))
+        refusal = ask_association(stream, caller)
+        if refusal is not None:
+            return Silence(sum(map(_open, streams)), refusal)
+        streams.append(stream)
+    return Silence(sum(map(_open, streams)))
+
+
+def _connections(
+    stack: contextlib.ExitStack, endpoint: Endpoint, caller: Caller, count: int, waits: Waits
+) -> list[socket.socket]:
+    """Open connections until there are ``count``, or one does not come about."""
+    streams: list[socket.socket] = []
+    while len(streams) < count:
+        stream = opened(endpoint, caller, Waits(waits.connect, waits.connect))
+        if isinstance(stream, Answer):
             break
-        streams[position] = stack.enter_context(contextlib.closing(secured))
-    return sum(_open(stream) for stream in streams)
-
-
-def _connect(stack: contextlib.ExitStack, endpoint: Endpoint, waits: Waits) -> socket.socket | None:
-    try:
-        stream = socket.create_connection((endpoint.address, endpoint.port), timeout=waits.connect)
-    except OSError:
-        return None
-    return stack.enter_context(contextlib.closing(stream))
+        streams.append(stack.enter_context(contextlib.closing(stream)))
+    return streams
 
 
 def _open(stream: socket.socket) -> bool:

@@ -2,12 +2,15 @@
 
 import contextlib
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 
 from pacs_operator.domain.checks import Layer
 from pacs_operator.probes.verdict import Verdict, judge, not_run
-from pacs_operator.probes.wire import Waits, connect_code
+from pacs_operator.probes.wire import Answer, Caller, Endpoint, Waits, attempt, connect_code
+
+_AT_ONCE = 16
 
 
 class Reach(StrEnum):
@@ -39,6 +42,40 @@ def unreachable(target: Forbidden, waits: Waits) -> Verdict:
         return not_run("unresolved")
     verdicts = [_one(address, target, waits) for address in addresses]
     return min(verdicts, key=lambda verdict: ("Failed", "NotRun", "Passed").index(verdict.outcome))
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Plaintext ports on the gate's replicas, and the port of the same replicas that must be open."""
+
+    replicas: tuple[str, ...]
+    ports: tuple[int, ...]
+    open_port: int
+    caller: Caller
+
+
+def legacy_closed(doors: Doors, waits: Waits) -> Verdict:
+    """Ask for an association in clear at every plaintext port of every replica.
+
+    From an address that is not the device's not even a rejection is an answer: who gets one has been listened to.
+    """
+    if not doors.replicas:
+        return not_run("unresolved")
+    twin = all(reach(address, doors.open_port, waits) is Reach.CONNECTED for address in doors.replicas)
+    if not doors.ports:
+        return judge(attack_succeeded=False, layer=Layer.NETWORK, code="ports-0", twin_served=twin)
+    targets = [Endpoint(address, port) for address in doors.replicas for port in doors.ports]
+    with ThreadPoolExecutor(_AT_ONCE) as threads:  # each waits for a packet that is dropped
+        answers = list(threads.map(lambda target: attempt(target, doors.caller, waits), targets))
+    twin = twin and all(reach(address, doors.open_port, waits) is Reach.CONNECTED for address in doors.replicas)
+    worst = max(answers, key=lambda answer: (answer.accepted, _heard(answer), answer.layer is not Layer.NETWORK))
+    code = "accepted" if worst.accepted else worst.code
+    layer = Layer.NETWORK if worst.layer is Layer.NETWORK else Layer.GATE
+    return judge(attack_succeeded=_heard(worst), layer=layer, code=code, twin_served=twin)
+
+
+def _heard(answer: Answer) -> bool:
+    return answer.accepted or answer.code.startswith("rj-")
 
 
 def _one(address: str, target: Forbidden, waits: Waits) -> Verdict:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from pacs_operator.domain.checks import CHECKS
+from pacs_operator.domain.checkcatalog import CHECKS
 from pacs_operator.domain.results import RunResult
 from pacs_operator.probes.verdict import Row
 

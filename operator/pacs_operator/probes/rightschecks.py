@@ -56,14 +56,16 @@ def ungranted(good: Session, store_only: Session, exchange: Exchange, check: Che
     except NotAssociatedError:
         # Without an association its rights were not put to the test.
         return not_run("not-reached")
-    twin_served = _stores(store_only, exchange) and act(good, exchange).granted
+    twin_served = stores(store_only, exchange) is None and act(good, exchange).granted
     return judge(attack_succeeded=attack.granted, layer=Layer.DICOM, code=attack.code, twin_served=twin_served)
 
 
-def _stores(session: Session, exchange: Exchange) -> bool:
+def stores(session: Session, exchange: Exchange) -> str | None:
+    """Store one small object, and return the code of what went wrong."""
     dataset = exchange.objects.small()
     kind = (UID(dataset.SOPClassUID), UID(dataset.file_meta.TransferSyntaxUID))
-    return store(session, [("small", *kind, dataset)])["small"] == SUCCESS
+    status = store(session, [("small", *kind, dataset)])["small"]
+    return None if status == SUCCESS else status_code(status)
 
 
 def probe_confined(good: Session, exchange: Exchange) -> Verdict:

@@ -6,13 +6,23 @@ from functools import partial
 
 import structlog
 
-from pacs_operator.domain.checks import CONTAINED, NETWORK_CHECKS, Check, Layer
+from pacs_operator.domain.checkcatalog import NETWORK_CHECKS
+from pacs_operator.domain.checks import CONTAINED, Check, Layer
 from pacs_operator.domain.conformanceconfig import ConformanceConfig
 from pacs_operator.domain.results import RunResult
-from pacs_operator.probes import control, gatechecks, networkchecks, rightschecks, servicechecks
+from pacs_operator.probes import (
+    control,
+    crowding,
+    gatechecks,
+    ingestchecks,
+    networkchecks,
+    resumption,
+    rightschecks,
+    servicechecks,
+)
 from pacs_operator.probes.client import NotAssociatedError, Session
 from pacs_operator.probes.gatechecks import ATTACKS, TRY_LATER
-from pacs_operator.probes.networkchecks import Forbidden, resolve
+from pacs_operator.probes.networkchecks import Doors, Forbidden, resolve
 from pacs_operator.probes.objects import ProbeObjects
 from pacs_operator.probes.setting import Setting, prepared
 from pacs_operator.probes.verdict import PASSED, Row, Verdict, combine, failed, not_run
@@ -29,6 +39,7 @@ STORES = (
 )
 FINDS = (Check.FIND_PATIENT, Check.FIND_STUDY, Check.FIND_SERIES, Check.FIND_IMAGE)
 UNGRANTED = (Check.UNGRANTED_ECHO_REFUSED, Check.UNGRANTED_FIND_REFUSED, Check.UNGRANTED_GET_REFUSED)
+UNLISTED = (Check.UNLISTED_SOP_CLASS_REFUSED, Check.UNLISTED_TRANSFER_SYNTAX_REFUSED)
 SERVICE = (*STORES, *FINDS, Check.GET_EQUAL)
 PAUSE_SECONDS = 0.5
 #: What a contained archive can still be asked: who is turned away and how, and what the network drops.
@@ -71,6 +82,7 @@ class Run:
         self._config = setting.config
         self._clock = clock
         self._deadline = clock() + self._config.bounds.run_seconds
+        self._settled = clock() + self._config.bounds.settle_seconds
         self._called_off: str | None = None
         objects = ProbeObjects(self._config.run, self._config.patient_prefix, self._config.uid_root)
         self._exchange = servicechecks.Exchange(objects, objects.all())
@@ -124,15 +136,37 @@ class Run:
         yield Check.GET_EQUAL, None, lambda: servicechecks.get_equal(self._good(), self._exchange)
         for check in ATTACKS:
             yield from self._each_replica(check, partial(gatechecks.refused, self._setting, check))
-        yield from self._each_replica(Check.IDLE_CONNECTIONS_HARMLESS, partial(gatechecks.idle_harmless, self._setting))
+        resumed = partial(resumption.resumption_refused, self._setting)
+        yield from self._each_replica(Check.SESSION_RESUMPTION_REFUSED, resumed)
+        yield from self._crowding_steps()
         for check in UNGRANTED:
             yield check, None, partial(self._ungranted, check)
         yield Check.PROBE_CONFINED, None, lambda: rightschecks.probe_confined(self._good(), self._exchange)
+        for check in UNLISTED:
+            yield check, None, partial(self._unlisted, check)
         yield from self._network_steps()
         yield Check.CONTROL_FOREIGN_REFUSED, None, lambda: control.foreign_refused(self._setting)
         yield Check.CONTROL_ROUTE_REFUSED, None, lambda: control.route_refused(self._setting)
+        # Directly before the clean-up: what the archive sets aside for a person does not lie there long.
+        duplicate = partial(self._of_stored, ingestchecks.duplicate_refused)
+        yield Check.DIFFERING_DUPLICATE_REFUSED, None, duplicate
         yield Check.OBJECTS_REMOVED, None, self._remove
         yield Check.NO_RESIDUE, None, lambda: control.no_residue(self._setting, self._good())
+
+    def _crowding_steps(self) -> Iterator[Step]:
+        setting = self._setting
+        yield from self._each_replica(Check.IDLE_CONNECTIONS_HARMLESS, partial(crowding.idle_harmless, setting))
+        yield from self._each_replica(Check.SLOW_REQUESTS_HARMLESS, partial(crowding.slow_harmless, setting))
+        silent = partial(crowding.silent_harmless, setting, store=self._store_beside)
+        yield from self._each_replica(Check.SILENT_ASSOCIATIONS_HARMLESS, silent)
+        yield from self._each_replica(Check.ASSOCIATION_LIMIT_HELD, partial(crowding.limit_held, setting))
+
+    def _store_beside(self, replica: Endpoint) -> str | None:
+        """Let the store-only peer store one object; return what went wrong."""
+        try:
+            return rightschecks.stores(self._setting.session(replica, self._config.store_only), self._exchange)
+        except NotAssociatedError:
+            return "closed"
 
     def _each_replica(self, check: Check, step: Callable[[Endpoint], Verdict]) -> Iterator[Step]:
         if not self._replicas:
@@ -150,8 +184,8 @@ class Run:
         if self._config.contained:
             return gatechecks.contained(self._setting, replica)
         verdict, answer = gatechecks.echo(self._setting, replica)
-        settled = self._clock() + self._config.bounds.settle_seconds
-        while answer.code == TRY_LATER and self._clock() < settled:
+        # One archive stands behind all replicas, and so there is one time for it to come up.
+        while answer.code == TRY_LATER and self._clock() < self._settled:
             time.sleep(PAUSE_SECONDS)
             verdict, answer = gatechecks.echo(self._setting, replica)
         if answer.served and answer.millis > self._config.bounds.abort_echo_millis:
@@ -164,6 +198,12 @@ class Run:
     def _find(self, check: Check) -> Verdict:
         return servicechecks.find_level(self._good(), self._exchange, check)
 
+    def _unlisted(self, check: Check) -> Verdict:
+        return ingestchecks.unlisted(self._good(), self._config.uid_root, check)
+
+    def _of_stored(self, attack: Callable[[Session, servicechecks.Exchange], Verdict]) -> Verdict:
+        return attack(self._good(), self._exchange) if self._exchange.stored else not_run("nothing-stored")
+
     def _ungranted(self, check: Check) -> Verdict:
         return rightschecks.ungranted(self._good(), self._store_only(), self._exchange, check)
 
@@ -174,6 +214,12 @@ class Run:
         if config.postgres_host is not None:
             postgres = Forbidden(config.postgres_host, config.postgres_port, config.postgres_control_port)
             yield Check.POSTGRES_UNREACHABLE, None, partial(networkchecks.unreachable, postgres, waits)
+        way_out = Forbidden(config.gate_replicas_host, config.gate_outbound_port, config.gate_port)
+        yield Check.OUTBOUND_GATE_UNREACHABLE, None, partial(networkchecks.unreachable, way_out, waits)
+        addresses = tuple(replica.address for replica in self._replicas)
+        plaintext = self._setting.good_caller().but(context=None)
+        doors = Doors(addresses, tuple(config.legacy_ports), config.gate_port, plaintext)
+        yield Check.LEGACY_PORTS_CLOSED, None, partial(networkchecks.legacy_closed, doors, waits)
 
     def _remove(self) -> Verdict:
         return control.removed(self._setting, self._good(), anything_stored=bool(self._exchange.stored))

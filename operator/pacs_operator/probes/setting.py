@@ -28,8 +28,12 @@ class Setting:
     peer: Credentials
     store_only: Credentials
     cleanup: Credentials
+    server_only: Credentials
+    expired: Credentials
     foreign: Credentials
     foreign_ca_pem: str
+    imitated: Credentials
+    imitated_ca_pem: str
     gate_trust: Trust
     control_trust: Trust
     weak: WeakServer
@@ -50,6 +54,11 @@ class Setting:
             server_name=self.gate_trust.server_name,
         )
 
+    def store_only_caller(self) -> Caller:
+        """Return the peer that may store and nothing else, as it calls the gate."""
+        context = client_context(self.gate_trust, self.store_only)
+        return self.good_caller().but(calling=self.config.store_only.ae_title, context=context)
+
     def session(self, endpoint: Endpoint, identity: ProbeIdentity) -> Session:
         """Return how one of the probe's identities opens an association for real work."""
         credentials = self.peer if identity is self.config.peer else self.store_only
@@ -67,31 +76,42 @@ class Setting:
 
 @contextlib.contextmanager
 def prepared(config: ConformanceConfig) -> Iterator[Setting]:
-    """Read certificates, forge the foreign one and start the weak server.
+    """Read certificates, forge the foreign ones and start the weak server.
 
     Raises
     ------
     ProbeError
         A certificate, key or root is absent or unreadable.
     """
-    leaves = [Credentials.of_leaf(config.tls_dir, leaf) for leaf in (config.peer.leaf, config.store_only.leaf)]
-    cleanup = Credentials.of_leaf(config.tls_dir, config.cleanup_leaf)
+    names = (
+        config.peer.leaf,
+        config.store_only.leaf,
+        config.cleanup_leaf,
+        config.server_only_leaf,
+        config.expired_leaf,
+    )
+    peer, store_only, cleanup, server_only, expired = (Credentials.of_leaf(config.tls_dir, name) for name in names)
     roots = {name: _read(name) for name in (config.peers_ca_file, config.control_ca_file)}
-    for credentials in (*leaves, cleanup):
+    for credentials in (peer, store_only, cleanup, server_only, expired):
         _read(str(credentials.certificate))
         _read(str(credentials.key))
     with contextlib.ExitStack() as stack:
-        forge = Forge()
-        stack.callback(forge.close)
         peers_ca = roots[config.peers_ca_file]
-        weak = stack.enter_context(WeakServer([peers_ca, forge.ca_pem]))
+        forge, imitation = Forge(), Forge.imitating(peers_ca)
+        for each in (forge, imitation):
+            stack.callback(each.close)
+        weak = stack.enter_context(WeakServer([peers_ca, forge.ca_pem, imitation.ca_pem]))
         yield Setting(
             config=config,
-            peer=leaves[0],
-            store_only=leaves[1],
+            peer=peer,
+            store_only=store_only,
             cleanup=cleanup,
-            foreign=forge.issue("foreign", leaves[0].dns_names()),
+            server_only=server_only,
+            expired=expired,
+            foreign=forge.issue("foreign", peer.dns_names()),
             foreign_ca_pem=forge.ca_pem,
+            imitated=imitation.issue("imitated", peer.dns_names()),
+            imitated_ca_pem=imitation.ca_pem,
             gate_trust=Trust(peers_ca, config.gate_host),
             control_trust=Trust(roots[config.control_ca_file], config.orthanc_host),
             weak=weak,

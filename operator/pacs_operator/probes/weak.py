@@ -14,10 +14,11 @@ from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import build_context
 
-from pacs_operator.probes.tls import Forge
+from pacs_operator.probes.tls import Forge, ForgedLeaf
 from pacs_operator.probes.wire import VERIFICATION, Endpoint, read_pdu
 
 SERVER_NAME = "localhost"
+_NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which Python's ssl has no name for
 
 
 class WeakServer:
@@ -43,9 +44,11 @@ class WeakServer:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.set_ciphers("ALL:@SECLEVEL=0")
         context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-        credentials = self._forge.issue("server", [SERVER_NAME])
-        context.load_cert_chain(credentials.certificate, credentials.key)
+        for name, leaf in (("server-ec", ForgedLeaf()), ("server-rsa", ForgedLeaf(rsa=True))):
+            credentials = self._forge.issue(name, [SERVER_NAME], leaf)
+            context.load_cert_chain(credentials.certificate, credentials.key)
         context.verify_mode = ssl.CERT_OPTIONAL
+        context.verify_flags |= _NO_CHECK_TIME  # any certificate, also an expired one
         for pem in client_ca_pem:
             context.load_verify_locations(cadata=pem)
         return context
@@ -110,3 +113,26 @@ def _accept(request: bytes) -> bytes:
     accept = A_ASSOCIATE_AC()
     accept.from_primitive(answer)
     return accept.encode()
+
+
+def handshakes(server: ssl.SSLContext, client: ssl.SSLContext, server_name: str) -> bool:
+    """Tell whether client and server agree on TLS with each other, over a pair of sockets in this process."""
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.settimeout(5)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError), server.wrap_socket(theirs, server_side=True) as secured:
+            secured.recv(1)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        with client.wrap_socket(ours, server_hostname=server_name):
+            return True
+    except OSError:
+        return False
+    finally:
+        ours.close()
+        thread.join(5)
+        theirs.close()

@@ -90,21 +90,34 @@ def attempt(endpoint: Endpoint, caller: Caller, waits: Waits) -> Answer:
 
 
 def _attempt(endpoint: Endpoint, caller: Caller, waits: Waits) -> Answer:
+    stream = opened(endpoint, caller, waits)
+    if isinstance(stream, Answer):
+        return stream
+    with contextlib.closing(stream):
+        version = stream.version() if isinstance(stream, ssl.SSLSocket) else None
+        return replace(converse(stream, caller), tls_version=version)
+
+
+def opened(
+    endpoint: Endpoint, caller: Caller, waits: Waits, session: ssl.SSLSession | None = None
+) -> socket.socket | Answer:
+    """Return a connection on which the caller can ask for an association, or the answer that says why there is none.
+
+    ``session`` is a TLS session from before that the client would like to resume.
+    """
     try:
         plain = socket.create_connection((endpoint.address, endpoint.port), timeout=waits.connect)
     except OSError as error:
         return _nothing(Layer.NETWORK, connect_code(error))
-    with contextlib.closing(plain):
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        plain.settimeout(waits.answer)
-        if caller.context is None:
-            return _converse(plain, caller)
-        secured = handshake(plain, caller.context, caller.server_name)
-        if isinstance(secured, Answer):
-            return secured
-        with contextlib.closing(secured):
-            version = secured.version()
-            return replace(_converse(secured, caller), tls_version=version)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    plain.settimeout(waits.answer)
+    if caller.context is None:
+        return plain
+    try:
+        return caller.context.wrap_socket(plain, server_hostname=caller.server_name, session=session)
+    except OSError as error:
+        plain.close()
+        return _nothing(*handshake_code(error))
 
 
 def connect_code(error: OSError) -> str:
@@ -114,14 +127,6 @@ def connect_code(error: OSError) -> str:
     if isinstance(error, ConnectionError):
         return "reset"
     return "prohibited" if error.errno in PROHIBITED else "timeout" if error.errno == errno.ETIMEDOUT else "error"
-
-
-def handshake(plain: socket.socket, context: ssl.SSLContext, server_name: str) -> ssl.SSLSocket | Answer:
-    """Return the TLS session, or the answer that says why there is none."""
-    try:
-        return context.wrap_socket(plain, server_hostname=server_name)
-    except OSError as error:
-        return _nothing(*handshake_code(error))
 
 
 def handshake_code(error: OSError) -> tuple[Layer, str]:
@@ -136,7 +141,14 @@ def handshake_code(error: OSError) -> tuple[Layer, str]:
     return Layer.TLS, "timeout" if isinstance(error, TimeoutError) else "reset"
 
 
-def _converse(stream: socket.socket, caller: Caller) -> Answer:
+def converse(stream: socket.socket, caller: Caller) -> Answer:
+    """Ask for an association and, where it is granted, for an echo."""
+    refusal = ask_association(stream, caller)
+    return _echo(stream) if refusal is None else refusal
+
+
+def ask_association(stream: socket.socket, caller: Caller) -> Answer | None:
+    """Ask for an association; None when it is granted, else the answer that says why not."""
     # A server that refused our certificate may have closed before we write (TLS 1.3 tells a client only after its
     # own handshake is done): what it said is still there to be read, so a failed write decides nothing.
     with contextlib.suppress(OSError):
@@ -151,9 +163,7 @@ def _converse(stream: socket.socket, caller: Caller) -> Answer:
         return _nothing(Layer.GATE, f"rj-{triple}")
     if pdu[0] == _ABORT:
         return _nothing(Layer.GATE, "abort")
-    if pdu[0] != _AC:
-        return _nothing(Layer.GATE, "closed")
-    return _echo(stream)
+    return None if pdu[0] == _AC else _nothing(Layer.GATE, "closed")
 
 
 def _answer_to_request(stream: socket.socket, *, plaintext: bool) -> bytes | Answer:

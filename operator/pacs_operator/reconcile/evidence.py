@@ -11,7 +11,7 @@ from typing import Literal
 from pacs_operator.domain import rotation
 from pacs_operator.domain.agentconfig import StorageTold
 from pacs_operator.domain.archive import Conformance
-from pacs_operator.domain.checks import NETWORK_CHECKS
+from pacs_operator.domain.checkcatalog import NETWORK_CHECKS
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import PacsError
 from pacs_operator.domain.names import Component, data_key, data_mount

@@ -2,14 +2,18 @@
 
 from pacs_operator.domain.conformanceconfig import CONFORMANCE_FILE, Bounds, ConformanceConfig
 from pacs_operator.domain.facts import Desired
+from pacs_operator.domain.gatepeers import largest_share
 from pacs_operator.domain.names import Component, Zone, namespace_of, service_dns
+from pacs_operator.domain.probepeers import CONFORMANCE_ASSOCIATIONS, STORE_ONLY_ASSOCIATIONS
 from pacs_operator.render import agent, pods, sizes
 from pacs_operator.render.gate_workload import REPLICAS_SERVICE
 from pacs_operator.render.manifests import Manifest, config_map, document, namespaced
 
 _GRACE_SECONDS = 5  # it holds nothing that anybody waits for
-# On top of the run itself: pulling the image, and Vault's answer.
+# On top of the run itself. Before it: pulling the image, and Vault's answer. After its time: the check that had begun
+# and the clean-up, which is always made; each waits for a few answers, at the longest.
 _START_SECONDS = 240
+_END_SECONDS = 120
 
 
 def name(run: str) -> str:
@@ -21,12 +25,17 @@ def config(desired: Desired, run: str) -> ConformanceConfig:
     """Return what the conformance pod knows."""
     archive = desired.archive.name
     gate = desired.archive.spec.gate
+    largest = largest_share(gate.max_associations)
     return ConformanceConfig(
         run=run,
         archive_ae_title=desired.archive.spec.dicom.ae_title,
         gate_host=service_dns(Component.GATE, archive),
         gate_replicas_host=f"{REPLICAS_SERVICE}.{namespace_of(archive, Zone.EDGE)}.svc",
         gate_replicas=gate.replicas,
+        legacy_ports=sorted(peer.legacy.port for peer in desired.peers.peers if peer.legacy),
+        # A quarter, however small the gate: nobody waits for a probe.
+        silent_associations=min(CONFORMANCE_ASSOCIATIONS, max(1, gate.max_associations // 4)),
+        association_limit=min(STORE_ONLY_ASSOCIATIONS, largest),
         orthanc_host=service_dns(Component.ORTHANC, archive),
         postgres_host=service_dns(Component.POSTGRES, archive) if _has_postgres(desired) else None,
         contained=desired.archive.spec.containment.isolated or None,
@@ -68,7 +77,7 @@ def _job(desired: Desired, run: str, files: dict[str, str]) -> Manifest:
     # A failed check is a result, not a reason to try again.
     spec = {
         "backoffLimit": 0,
-        "activeDeadlineSeconds": Bounds().run_seconds + _START_SECONDS,
+        "activeDeadlineSeconds": Bounds().run_seconds + _START_SECONDS + _END_SECONDS,
         "template": pods.template(desired, pod),
     }
     return {**head, "spec": spec}
