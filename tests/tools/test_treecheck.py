@@ -62,7 +62,7 @@ STRANGERS = {
     "module proxy": ("GOPROXY=https://proxy.golang" + ".org", "GOPROXY=https://proxy.example"),
     "shared folder": ("cd /" + "tmp/build", 'cd "$(mktemp -d)"'),
     "a person's folder": ("open /" + "home/someone/archive", "open $HOME/archive"),
-    "a checkout": ("see /" + "work/main", "see docs" + "/work/main"),
+    "a checkout": ("see /" + "work/main", "see docs/" + "work/main"),
 }
 
 
