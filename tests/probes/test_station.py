@@ -49,7 +49,7 @@ def go(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callabl
         context = client_context(Trust(world.peers_ca.ca_pem, STATION), sender)
         archive.destinations["WS1"] = "127.0.0.1", port, context
         server = world.peers_ca.issue("gate", [GATE])
-        rules = Rules("RADIOLOGY", {STATION: {"WS1"}}, server, world.peers_ca.ca_pem, Weaknesses(case.plaintext))
+        rules = Rules("RADIOLOGY", {STATION: {"WS1"}}, server, world.peers_ca.ca_pem, weak=Weaknesses(case.plaintext))
         gate = Gate(rules, archive.endpoint)
         world.stack.callback(gate.close)
         words = ["modality", act, "--host", gate.endpoint.address, "--port", str(gate.endpoint.port)]
