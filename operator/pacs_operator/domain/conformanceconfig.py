@@ -85,6 +85,9 @@ class ConformanceConfig(Model):
     """True: the gate must serve nobody, its probes included; what a contained archive can still be asked is asked.
     Absent otherwise, so that probes of earlier releases can read the file."""
 
+    shadow: bool | None = None
+    """True: a disposable copy without patients, where dangerous attacks may be made. The operator never writes it."""
+
     gate_port: TcpPort = Port.DICOM_TLS
 
     gate_outbound_port: TcpPort = Port.GATE_OUTBOUND

@@ -22,10 +22,11 @@ from pacs_operator.probes.client import NotAssociatedError, Session
 from pacs_operator.probes.modality import Act, Visit
 from pacs_operator.probes.modalityreport import document, tables
 from pacs_operator.probes.networkchecks import resolve
-from pacs_operator.probes.report import conformance_table, console
+from pacs_operator.probes.report import conformance_table, console, shadow_table
 from pacs_operator.probes.run import conform
 from pacs_operator.probes.samples import samples
 from pacs_operator.probes.setting import ProbeError
+from pacs_operator.probes.shadow import endanger
 from pacs_operator.probes.station import Station
 from pacs_operator.probes.tls import Credentials, Trust, client_context
 from pacs_operator.probes.wire import Caller, Endpoint, Waits, attempt
@@ -76,6 +77,18 @@ class Study(StrEnum):
 
 
 _STUDIES = {Study.BUNDLED: samples, Study.ULTRASOUND: ultrasound}
+
+
+@app.command()
+def shadow(config: Annotated[Path, typer.Option(help="conformance.json, with shadow: true")]) -> None:
+    """Attack a disposable archive so that it may hurt: exit 0 when it bore it, 1 when not, 2 when it is no shadow."""
+    try:
+        outcomes = endanger(read_config(config))
+    except PacsError as error:
+        print(f"{error.reason}: {error}", file=sys.stderr)
+        raise typer.Exit(EXIT_COULD_NOT_RUN) from None
+    console().print(shadow_table(outcomes))
+    raise typer.Exit(EXIT_PASSED if all(each.verdict.outcome == "Passed" for each in outcomes) else EXIT_FAILED)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from pacs_operator.domain.checkcatalog import CHECKS
 from pacs_operator.domain.results import RunResult
+from pacs_operator.probes.shadow import DANGERS, Outcome
 from pacs_operator.probes.verdict import Row
 
 COLOURS = {"Passed": "green", "Failed": "bold red", "NotRun": "yellow"}
@@ -34,5 +35,22 @@ def conformance_table(result: RunResult, rows: Sequence[Row]) -> Table:
             "" if verdict.twin == "NotNeeded" else verdict.twin,
             str(row.millis),
             CHECKS[row.check].title,
+        )
+    return table
+
+
+def shadow_table(outcomes: Sequence[Outcome]) -> Table:
+    """Return every dangerous attack on every replica."""
+    table = Table("attack", "replica", "outcome", "layer", "code", "twin", "what", title="Attacks on a shadow")
+    for each in outcomes:
+        verdict = each.verdict
+        table.add_row(
+            each.name,
+            each.address,
+            f"[{COLOURS[verdict.outcome]}]{verdict.outcome}[/]",
+            verdict.layer.value if verdict.layer is not None else "",
+            verdict.code or "",
+            verdict.twin,
+            DANGERS[each.name].title,
         )
     return table
