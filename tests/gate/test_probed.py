@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pacs_operator.domain.checks import Check
+from pacs_operator.domain.checks import Check, Layer
 from pacs_operator.domain.conformanceconfig import ConformanceConfig
 from pacs_operator.domain.probepeers import probe_dns_name, probe_peers
 from pacs_operator.probes import crowding, resumption
@@ -92,9 +92,9 @@ def test_every_attack_is_refused_beside_its_twin(site: Site, gate: Gate, tmp_pat
 def test_nothing_is_resumed_and_a_crowd_harms_nobody(site: Site, gate: Gate, tmp_path: Path) -> None:
     with probed(site, gate, tmp_path / "tls") as (setting, replica):
         assert resumption.resumption_refused(setting, replica).code == "full-handshake"
-        assert crowding.idle_harmless(setting, replica) == Verdict("Passed", "gate", "held-10", "Served")
-        assert crowding.slow_harmless(setting, replica) == Verdict("Passed", "gate", "held-5", "Served")
-        assert crowding.limit_held(setting, replica) == Verdict("Passed", "gate", "rj-2-3-1", "Served")
+        assert crowding.idle_harmless(setting, replica) == Verdict("Passed", Layer.GATE, "held-10", "Served")
+        assert crowding.slow_harmless(setting, replica) == Verdict("Passed", Layer.GATE, "held-5", "Served")
+        assert crowding.limit_held(setting, replica) == Verdict("Passed", Layer.GATE, "rj-2-3-1", "Served")
 
 
 def edited(pattern: str, by: str) -> Callable[[str], str]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from pacs_operator.domain.checks import Layer
 from pacs_operator.probes import shadow
 from pacs_operator.probes.verdict import Verdict
 
@@ -14,6 +15,6 @@ def test_it_bears_malformed_requests_slow_callers_and_a_thousand_associations(
 ) -> None:
     with probed(site, gate, tmp_path / "tls") as (setting, replica):
         assert shadow.malformed(setting, replica).outcome == "Passed"
-        assert shadow.slow(setting, replica) == Verdict("Passed", "gate", f"held-{shadow.SLOW}", "Served")
+        assert shadow.slow(setting, replica) == Verdict("Passed", Layer.GATE, f"held-{shadow.SLOW}", "Served")
         assert shadow.flood(setting, replica).outcome == "Passed"
     assert gate.process.poll() is None
