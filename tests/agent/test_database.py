@@ -12,6 +12,7 @@ from pacs_operator.agent import database as checked
 from pacs_operator.agent.context import Context
 from pacs_operator.agent.database import DatabaseError
 from pacs_operator.agent.databasefeed import DatabaseFeed
+from pacs_operator.agent.files import used_percent
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.domain import database
 from pacs_operator.domain.database import SHORTCOMINGS, Shortcoming
@@ -320,3 +321,19 @@ def image_run(image: Image, folder: Path) -> Path:
     for point in ("run/pacs", "etc/pacs", "tls"):  # what a container runtime makes for mounts
         (image.root / point).mkdir(parents=True, exist_ok=True)
     return image.owned(folder / "run")
+
+
+def test_how_full_a_volume_is_tells_only_who_has_it(tmp_path: Path) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    assert used_percent(tmp_path / "nowhere") is None
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", str(folder)], check=True)
+    try:
+        assert used_percent(folder) == 0
+        (folder / "image").write_bytes(bytes(8 * 2**20))
+        assert used_percent(folder) == 80
+        with pytest.raises(OSError, match="space"):
+            (folder / "more").write_bytes(bytes(8 * 2**20))
+        assert used_percent(folder) == 100
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.world import World, archive_manifest
+from tests.engine.world import ARCHIVE, World, archive_manifest
 
 IMAGES = ("PersistentVolumeClaim", "radiology-archive", "images")
 DATABASE = ("PersistentVolumeClaim", "radiology-data", "database")
@@ -166,3 +166,22 @@ def test_a_database_that_cannot_grow_is_not_told_that_it_did(expands: bool) -> N
     settings = world.api.objects["ConfigMap", "radiology-data", "postgres"]["data"]["postgresql.conf"]
     assert ("max_wal_size = '768MB'" in settings) is expands
     assert ("max_wal_size = '256MB'" in settings) is not expands
+
+
+def test_a_volume_that_fills_up_is_told_from_80_percent_on_and_quietly() -> None:
+    world = World()
+    world.api.put(sized())
+    world.process = world.operator()
+    world.settle(world.process)
+    found = []
+    for used in (None, 79, 80, 81, 84, 79, 78, 77, 79, 96, 100):
+        world.agents.images_used_percent = used
+        world.advance(60)
+        world.process.reconcile(ARCHIVE)
+        found.append((used, fits(world)[1], "95 %" in world.condition("VolumesFit")["message"]))
+    assert [used for used, reason, _ in found if reason == "NearlyFull"] == [80, 81, 84, 79, 78, 96, 100]
+    assert [used for used, _, far in found if far] == [96]
+    assert "refuses images, and deletes none" in world.condition("VolumesFit")["message"]
+    assert world.condition("Ready")["status"] == "True"
+    told = [item for (kind, _, _), item in world.api.objects.items() if kind == "Event"]
+    assert [item["reason"] for item in told].count("VolumesFitNearlyFull") == 2

@@ -35,7 +35,7 @@ from tests.engine.simapi import Key, SimulatedApi, WriteLog, address
 
 ARCHIVE = "radiology"
 ARCHIVE_KEY: Key = ("PacsArchive", "", ARCHIVE)
-_BESIDE_ORTHANC = ("storage", "problems", "ingest", "database", "scrub")
+_BESIDE_ORTHANC = ("storage", "problems", "ingest", "database", "scrub", "images_used_percent")
 PEER_LABEL = {"pacs-operator.io/peers-of": ARCHIVE}
 START = datetime(2026, 11, 20, 8, 0, 0, tzinfo=UTC)
 SETTINGS = Settings(
@@ -186,6 +186,7 @@ class SimulatedAgents:
         self.not_after = START + timedelta(days=7)
         self.activity: list[PeerActivity] = []
         self.storage: StorageTold | None = None  # what Orthanc's agent tells of the images at rest
+        self.images_used_percent: int | None = None
         self.database: DatabaseTold | None = None  # what Orthanc's agent found of an external index
         self.problems: dict[str, str] = {}  # what Orthanc's agent says is wrong
         self.scrub: ScrubTold | None = None  # what Orthanc's agent tells of the stored images

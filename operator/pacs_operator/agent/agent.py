@@ -11,6 +11,7 @@ from pacs_operator.agent.databasefeed import DatabaseFeed
 from pacs_operator.agent.doors import ControlDoor, control_context, health_router
 from pacs_operator.agent.errors import AgentConfigError, AgentError, NeighbourError
 from pacs_operator.agent.feeds import CertificateFeed, PeersFeed
+from pacs_operator.agent.files import used_percent
 from pacs_operator.agent.keeper import Keeper
 from pacs_operator.agent.log import Event, emit
 from pacs_operator.agent.neighbour import Changes, IngestSource, Neighbour, ProbeStore, Sealing, StorageTest
@@ -220,6 +221,7 @@ class Agent:
             peers=await self._activity(),
             ingest=await self._ingest(),
             database=None if self._database is None else self._database.told,
+            images_used_percent=await asyncio.to_thread(used_percent, self._context.surroundings.images),
             scrub=None if self._scrub is None else self._scrub.told,
         )
 

@@ -1,5 +1,6 @@
 """Files that others read while we write them, and the proof that keys stay in memory."""
 
+import math
 import os
 import secrets
 from pathlib import Path
@@ -96,3 +97,25 @@ def sweep_temporaries(folder: Path) -> None:
     """Remove what a killed writer left behind; only our own naming, only in this folder."""
     for left_over in folder.glob(".*.????????"):
         left_over.unlink(missing_ok=True)
+
+
+def used_percent(folder: Path) -> int | None:
+    """Return how much of a folder's file system is used, in percent, as a process without privileges has it.
+
+    Parameters
+    ----------
+    folder
+        A volume's mount point.
+
+    Returns
+    -------
+    int or None
+        0 to 100, rounded up; None where this agent does not have the volume.
+    """
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    if found.f_blocks == 0:
+        return None
+    return math.ceil(100 * (1 - found.f_bavail / found.f_blocks))

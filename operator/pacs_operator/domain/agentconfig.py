@@ -275,4 +275,5 @@ class AgentStatus(Told):
     peers: Annotated[list[PeerActivity], Field(max_length=256)] = []
     ingest: IngestStatus | None = None  # Orthanc's agent alone
     database: DatabaseTold | None = None  # Orthanc's agent alone, with an external index
+    images_used_percent: Annotated[int, Field(ge=0, le=100)] | None = None  # Orthanc's agent, where it has the volume
     scrub: ScrubTold | None = None  # Orthanc's agent, while a scrub is asked for

@@ -64,6 +64,7 @@ def believable(run: Pass, component: Component, told: AgentStatus) -> AgentStatu
         "leaves": list(leaves.values()),
         "peers": list(seen.values()),
         "storage": _storage(told, run.now),
+        "images_used_percent": told.images_used_percent if told.component is Component.ORTHANC else None,
         "database": told.database if told.component is Component.ORTHANC else None,
     }
     return told.model_copy(update=update)

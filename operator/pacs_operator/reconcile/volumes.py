@@ -33,6 +33,10 @@ _FAILED_CONDITIONS = ("ControllerResizeError", "NodeResizeError")
 _FAILED_STATES = ("ControllerResizeInfeasible", "NodeResizeInfeasible", "ControllerResizeFailed", "NodeResizeFailed")
 _PENDING_AT_NODE = ("FileSystemResizePending", "NodeResizePending", "NodeResizeInProgress")
 
+#: Percent used of the images' volume: from here on it is told, and below that no more.
+ALARM_AT, QUIET_BELOW = 80, 78
+_STEPS = (80, 85, 90, 95, 98)
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -222,7 +226,7 @@ def report(run: Pass) -> None:
         return
     live = [(volume, run.owned[volume.key]) for volume in volumes_of(run.archive) if volume.key in run.owned]
     run.status = run.status.model_copy(update={"volumes": [_status(volume, claim) for volume, claim in live]})
-    for look in (_refused, _failed, _growing):
+    for look in (_refused, _failed, _full, _growing):
         for volume, claim in live:
             found = look(run, volume, claim)
             if found is not None:
@@ -276,6 +280,22 @@ def _failed(run: Pass, volume: Volume, claim: Manifest) -> _Finding | None:
         text=f"{volume.field}.sizeGi: claim {_name(volume)} asks for {_requested(claim)}, its volume has {capacity}, "
         f"and the cluster reports {word}; what is stored is served. See kubectl -n {volume.namespace} describe pvc "
         f"{volume.claim}; give the storage room, or ask for a smaller size above {capacity}",
+    )
+
+
+def _full(run: Pass, volume: Volume, claim: Manifest) -> _Finding | None:
+    """Tell of a volume that will refuse images; in steps, and once told until it is well below, so that it is quiet."""
+    told = [status.images_used_percent for _, status in run.memory.agents.values()]
+    used = max((percent for percent in told if percent is not None), default=0)
+    known = any(one.type is ConditionType.VOLUMES_FIT and one.reason == "NearlyFull" for one in run.observed.conditions)
+    if volume.claim != IMAGES_CLAIM or used < (QUIET_BELOW if known else ALARM_AT):
+        return None
+    step = max((step for step in _STEPS if step <= used), default=ALARM_AT)
+    return _Finding(
+        "False",
+        reason="NearlyFull",
+        text=f"{volume.field}.sizeGi: more than {step} % of the volume of claim {_name(volume)} ({_capacity(claim)}) "
+        "is used; a full volume refuses images, and deletes none. Ask for a larger size",
     )
 
 
