@@ -15,8 +15,9 @@ NAME = "exposed"
 HELD = 30999  # by somebody else
 
 
-def exposed(**service: Any) -> dict[str, Any]:
+def exposed(more: dict[str, Any] | None = None, **service: Any) -> dict[str, Any]:
     return archive_manifest(
+        **(more or {}),
         storage={"sizeGi": 20, "storageClassName": "exposed"},
         database={"mode": "Managed", "sizeGi": 5, "storageClassName": "exposed"},
         gate={"service": {"type": "NodePort", **service}, "replicas": 2},
@@ -64,6 +65,14 @@ def test_from_a_taken_port_to_a_load_balancer(scene: Operating) -> None:
     assert told(scene) == ("True", "Exposed")
     assert service(scene).spec.ports[0].node_port == 30998
     assert service(scene).spec.external_traffic_policy == "Local"
+
+    scene.apply(exposed({"dicomweb": {}}, nodePort=30998))
+    scene.settle()
+    assert told(scene) == ("True", "Exposed")
+    assert [port.name for port in service(scene).spec.ports] == ["dicom-tls", "https"], "the quota has room for both"
+    scene.apply(exposed({"dicomweb": {"nodePort": HELD}}, nodePort=30998))
+    scene.settle()
+    assert f"spec.dicomweb.nodePort: {HELD}" in scene.condition("GateExposed")["message"]
 
     scene.apply(exposed(nodePort=HELD))
     scene.settle()

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from pacs_operator.domain.archive import ArchiveSpec
 from pacs_operator.kube.errors import ApiInvalidError
+from pacs_operator.reconcile import exposure
 from tests.engine.world import ARCHIVE, World, archive_manifest
 
 SERVICE = ("Service", "radiology-edge", "gate")
@@ -127,7 +129,47 @@ def test_what_is_rendered_for_a_load_balancer(world: World) -> None:
     ],
 )
 def test_what_contradicts_itself(service: dict[str, Any], words: str) -> None:
+    refuses(archive_manifest(gate={"service": service}), words)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"dicomweb": {"nodePort": 30443}}, "spec.dicomweb.nodePort: given while"),
+        (
+            {
+                "dicom": {
+                    "aeTitle": "RADIOLOGY",
+                    "legacyPorts": {"first": 11112, "last": 11113, "firstNodePort": 31112},
+                    "staffedHours": {"schedule": "0 8 * * *", "timeZone": "Etc/UTC"},
+                }
+            },
+            "spec.dicom.legacyPorts.firstNodePort: given while",
+        ),
+    ],
+)
+def test_a_fixed_port_where_there_is_none(more: dict[str, Any], words: str) -> None:
+    refuses(
+        archive_manifest(gate={"service": {"type": "LoadBalancer", "loadBalancerNodePorts": "None"}}, **more), words
+    )
+
+
+def refuses(manifest: dict[str, Any], words: str) -> None:
     world = World()
-    world.api.put(archive_manifest(gate={"service": service}))
+    world.api.put(manifest)
     world.settle()
     assert words in world.condition("Stalled")["message"]
+
+
+def test_each_port_of_the_gate_is_named_by_its_own_field(world: World) -> None:
+    legacy = {"first": 11112, "last": 11114, "firstNodePort": 31112}
+    hours = {"schedule": "0 8 * * *", "timeZone": "Etc/UTC"}
+    dicom = {"aeTitle": "RADIOLOGY", "legacyPorts": legacy, "staffedHours": hours}
+    gate = {"service": {"type": "NodePort", "nodePort": 30762}, "replicas": 2}
+    spec = ArchiveSpec.model_validate(archive_manifest(dicom=dicom, gate=gate, dicomweb={"nodePort": 30443})["spec"])
+    assert [exposure._field(spec, number) for number in (30762, 30443, 31114, 31115)] == [
+        "spec.gate.service.nodePort: 30762",
+        "spec.dicomweb.nodePort: 30443",
+        "spec.dicom.legacyPorts.firstNodePort: 31112: port 31114, which follows from it,",
+        "port 31115 of the nodes",
+    ]

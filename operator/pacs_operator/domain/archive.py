@@ -144,18 +144,11 @@ class GateService(Model):
     annotations: Annotated[dict[str, str], Field(max_length=32)] = {}
 
     @model_validator(mode="after")
-    def _node_ports_or_none(self) -> Self:
-        if self.load_balancer_node_ports is None:
-            return self
-        if self.type != "LoadBalancer":
+    def _of_a_load_balancer(self) -> Self:
+        if self.load_balancer_node_ports is not None and self.type != "LoadBalancer":
             raise InvalidSpecError(
                 f"spec.gate.service.loadBalancerNodePorts: given while type is {self.type}",
                 action="leave it out, or use type LoadBalancer",
-            )
-        if self.load_balancer_node_ports == "None" and self.node_port is not None:
-            raise InvalidSpecError(
-                "spec.gate.service.nodePort: given while loadBalancerNodePorts is None",
-                action="leave one of the two out",
             )
         return self
 
@@ -267,6 +260,7 @@ class ArchiveSpec(Model):
                 "schedule 0 8-16 * * 1-5 and timeZone Europe/Zurich",
             )
         _check_web_ports(self)
+        _check_node_ports(self)
         check_transfer_syntaxes(self.dicom.accept.transfer_syntaxes, "spec.dicom.accept.transferSyntaxes")
         check_disjoint(self.peers.allowed_cidrs, "spec.peers.allowedCIDRs")
         if self.vault:
@@ -332,6 +326,22 @@ def _check_aliases(dicom: Dicom) -> None:
                 action="list each further title once",
                 reason="DuplicateAETitle",
             )
+
+
+def _check_node_ports(spec: ArchiveSpec) -> None:
+    """Refuse a fixed port of the nodes for a Service that has none."""
+    if spec.gate.service.load_balancer_node_ports != "None":
+        return
+    legacy, web = spec.dicom.legacy_ports, spec.dicomweb
+    fixed = {
+        "spec.gate.service.nodePort": spec.gate.service.node_port,
+        "spec.dicomweb.nodePort": web.node_port if web else None,
+        "spec.dicom.legacyPorts.firstNodePort": legacy.first_node_port if legacy else None,
+    }
+    for field in (field for field, number in fixed.items() if number is not None):
+        raise InvalidSpecError(
+            f"{field}: given while spec.gate.service.loadBalancerNodePorts is None", action="leave one of the two out"
+        )
 
 
 def _check_web_ports(spec: ArchiveSpec) -> None:

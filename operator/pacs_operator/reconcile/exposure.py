@@ -74,6 +74,8 @@ def _field(spec: ArchiveSpec, number: int) -> str:
     """Return which field of the spec a refused port comes from."""
     if number == spec.gate.service.node_port:
         return f"spec.gate.service.nodePort: {number}"
+    if spec.dicomweb is not None and number == spec.dicomweb.node_port:
+        return f"spec.dicomweb.nodePort: {number}"
     ports = spec.dicom.legacy_ports
     first = ports.first_node_port if ports else None
     if ports and first is not None and first <= number <= first + ports.last - ports.first:

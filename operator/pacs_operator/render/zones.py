@@ -50,7 +50,7 @@ def _quota(desired: Desired, zone: Zone) -> Manifest:
     hard = {
         "pods": "0" if zone is Zone.DATA and zone not in _holding(desired) else str(replicas + _SPARE_PODS),
         "persistentvolumeclaims": "1" if zone in _holding(desired) else "0",
-        "services.nodeports": str(1 + _legacy_ports(desired)) if at_edge else "0",
+        "services.nodeports": str(_node_ports(desired)) if at_edge else "0",
         "services.loadbalancers": "1" if at_edge and service.type == "LoadBalancer" else "0",
     }
     return {**namespaced(desired, "ResourceQuota", "zone", zone), "spec": {"hard": hard}}
@@ -62,9 +62,11 @@ def _holding(desired: Desired) -> tuple[Zone, ...]:
     return (*own, Zone.OPS) if desired.importing is not None else own
 
 
-def _legacy_ports(desired: Desired) -> int:
-    ports = desired.archive.spec.dicom.legacy_ports
-    return ports.last - ports.first + 1 if ports else 0
+def _node_ports(desired: Desired) -> int:
+    """Return how many ports of the nodes the gate's Service may have: DICOM, DICOMweb, devices without TLS."""
+    spec = desired.archive.spec
+    legacy = spec.dicom.legacy_ports
+    return 1 + (spec.dicomweb is not None) + (legacy.last - legacy.first + 1 if legacy else 0)
 
 
 def _limits(desired: Desired, zone: Zone) -> Manifest:
