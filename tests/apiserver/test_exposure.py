@@ -79,7 +79,7 @@ def test_from_a_taken_port_to_a_load_balancer(scene: Operating) -> None:
     assert told(scene) == ("False", "NodePortTaken")
     assert service(scene).spec.ports[0].node_port == 30998, "the Service stays as it was"
 
-    balanced = {"loadBalancerClass": "example.org/lb", "annotations": {"example.org/pool": "dicom"}}
+    balanced: dict[str, Any] = {"loadBalancerClass": "example.org/lb", "annotations": {"example.org/pool": "dicom"}}
     scene.apply(exposed(type="LoadBalancer", **balanced))
     scene.settle()
     assert told(scene) == ("Unknown", "AddressPending")
