@@ -267,3 +267,30 @@ def test_a_new_agent_finds_what_is_in_force(gate: Gate, hospital: Hospital) -> N
     hospital.imaging.revoke(hospital.imaging.issue("any.imaging.example"))
     gate.trust(hospital.issuer())
     ends(open_one)
+
+
+def test_what_was_revoked_while_no_agent_ran_is_refused_by_the_next_one(gate: Gate, hospital: Hospital) -> None:
+    stolen, good = hospital.imaging.issue(NAME), hospital.imaging.issue(NAME)
+    gate.trust(hospital.issuer())
+    gate.put(peer("ct1", NAME, "CT1", issuer="hospital"))
+    open_one = Device(gate.port, context(gate.site, stolen)).associate()
+    hospital.imaging.revoke(stolen)
+    gate.issuers = [hospital.issuer()]
+    gate.new_agent()
+    gate.apply(gate.live)
+    ends(open_one)
+    assert answer(gate, stolen) == NO_HANDSHAKE
+    assert answer(gate, good) == ACCEPTED
+
+
+def test_the_archives_own_list_holds_as_ever(gate: Gate, hospital: Hospital) -> None:
+    stolen, good = gate.site.peers.issue(NAME), gate.site.peers.issue(NAME)
+    gate.trust(hospital.issuer())
+    gate.put(peer("ct1", NAME, "CT1"))
+    open_one = Device(gate.port, context(gate.site, stolen)).associate()
+    wait_for(lambda: gate.activity("imaging/ct1").last_association, "its record arrived")
+    gate.site.peers.revoke(stolen)
+    gate.refresh_crl()
+    ends(open_one)
+    assert answer(gate, stolen) == NO_HANDSHAKE
+    assert answer(gate, good) == ACCEPTED

@@ -113,10 +113,12 @@ class GateNeighbour:
             for ca in USED_ROOTS:
                 if ca in changed.roots:
                     await self._commit("ca-file", self._surroundings.root(ca))
-            if CaName.PEERS in changed.crls:
-                await self._commit_revocations(self._surroundings.crl(CaName.PEERS))
-            if self._trust is not None and CaName.PEERS in changed.roots | changed.crls:
-                await self._trust.refresh(always=True)
+            try:
+                if self._trust is not None and CaName.PEERS in changed.roots | changed.crls:
+                    await self._trust.refresh(always=True)
+            finally:  # who is revoked is ended, whatever becomes of other authorities
+                if CaName.PEERS in changed.crls:
+                    await self._commit_revocations(self._surroundings.crl(CaName.PEERS))
             for leaf in SERVED_LEAVES:
                 if leaf in changed.leaves:
                     await self._commit_leaf(self._surroundings.bundle(leaf))

@@ -8,7 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from pacs_operator.agent.errors import InvalidPeersError, NeighbourError
-from pacs_operator.agent.files import PUBLIC, read_if_there, write_atomic
+from pacs_operator.agent.files import PUBLIC, write_atomic
 from pacs_operator.agent.gateslots import Rights
 from pacs_operator.agent.haproxy import FileKind, RuntimeSocket
 from pacs_operator.agent.paths import Surroundings
@@ -57,6 +57,7 @@ class ClientTrust:
         self._socket = socket
         self._surroundings = surroundings
         self._trusts: tuple[Trust, ...] = ()
+        self._in_use: dict[Path, bytes] = {}  # what this agent saw committed; HAProxy may have outlived an earlier one
         self.revoked: frozenset[str] = frozenset()  # "<issuer>/<serial>", by the lists in use
 
     @property
@@ -114,13 +115,14 @@ class ClientTrust:
         return gone
 
     async def refresh(self, *, always: bool = False) -> None:
-        """Commit the files where they differ from those on the volume: also when the archive's own part is new."""
+        """Commit the files where they differ from those in use: also when the archive's own part is new."""
         for path, pem in self._files().items():
-            if not always and await asyncio.to_thread(read_if_there, path) == pem:
+            if not always and self._in_use.get(path) == pem:
                 continue
             kind: FileKind = "crl-file" if path == self.crl_file else "ca-file"
             await self._socket.replace_file(kind, path, pem.decode("ascii"))
-            await asyncio.to_thread(write_atomic, path, pem, PUBLIC)
+            await asyncio.to_thread(write_atomic, path, pem, PUBLIC)  # for a HAProxy that starts again
+            self._in_use[path] = pem
         self.revoked = frozenset(_revoked(self._trusts))
 
     def concerns(self, rights: Rights, gone: frozenset[str]) -> bool:
