@@ -1,5 +1,6 @@
 """The rendered configuration: what HAProxy says of it, and what follows from the archive."""
 
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -14,12 +15,26 @@ from tests.render.archives import SPEC, desired, live_peer
 from .device import PDU_AC, ask, associate_rq, client_context
 from .process import Site, haproxy_command, peer, running_gate, wait_for, write_tls
 
+EVERYTHING = {
+    "peers": SPEC["peers"] | {"issuers": [], "tlsExceptions": ["Tls12EcdheCbc"], "legacy": "Allowed"},
+    "dicom": SPEC["dicom"]
+    | {
+        "aliases": ["OLDPACS"],
+        "legacyPorts": {"first": 11112, "last": 11113},
+        "staffedHours": {"schedule": "0 8-16 * * 1-5", "timeZone": "Etc/UTC"},
+    },
+}
 
-def test_haproxy_has_nothing_to_say_of_the_full_configuration(site: Site, folder: Path) -> None:
+
+@pytest.mark.parametrize("spec", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_haproxy_has_nothing_to_say_of_the_full_configuration(site: Site, folder: Path, spec: dict) -> None:
     """All slots, with the pod's paths replaced by the test's: valid, and without one warning."""
     (folder / "tls").mkdir(parents=True)
     write_tls(site, folder / "tls")
-    files = gate_config(desired())
+    for name in ("ca", "crl"):
+        shutil.copy(folder / "tls" / f"{name}-peers.pem", folder / "tls" / f"{name}-clients.pem")
+    files = gate_config(desired(spec))
+    assert ("no_stranger_in_chain" in files["gate.lua"]) is bool(spec)
     (folder / "gate.lua").write_text(files["gate.lua"])
     text = files["haproxy.cfg"].replace("/etc/pacs/gate.lua", str(folder / "gate.lua"))
     (folder / "haproxy.cfg").write_text(text.replace("/tls/", f"{folder}/tls/").replace("/run/pacs/", f"{folder}/"))
