@@ -16,6 +16,7 @@ from .device import PDU_AC, ask, associate_rq, client_context
 from .process import Site, haproxy_command, peer, running_gate, wait_for, write_tls
 
 EVERYTHING = {
+    "dicomweb": {},
     "peers": SPEC["peers"] | {"issuers": [], "tlsExceptions": ["Tls12EcdheCbc"], "legacy": "Allowed"},
     "dicom": SPEC["dicom"]
     | {
@@ -35,8 +36,9 @@ def test_haproxy_has_nothing_to_say_of_the_full_configuration(site: Site, folder
         shutil.copy(folder / "tls" / f"{name}-peers.pem", folder / "tls" / f"{name}-clients.pem")
     files = gate_config(desired(spec))
     assert ("no_stranger_in_chain" in files["gate.lua"]) is bool(spec)
-    (folder / "gate.lua").write_text(files["gate.lua"])
-    text = files["haproxy.cfg"].replace("/etc/pacs/gate.lua", str(folder / "gate.lua"))
+    for name in files.keys() - {"haproxy.cfg"}:
+        (folder / name).write_text(files[name])
+    text = files["haproxy.cfg"].replace("/etc/pacs/", f"{folder}/")
     (folder / "haproxy.cfg").write_text(text.replace("/tls/", f"{folder}/tls/").replace("/run/pacs/", f"{folder}/"))
     result = check(folder)
     assert result.returncode == 0
