@@ -99,7 +99,7 @@ def test_kopf_is_only_an_event_source():
     register(registry, Wakeup(lambda _: None))
     assert not registry._changing.get_all_handlers(), "handlers with state would write on our objects"
     assert not registry._spawning.get_all_handlers()
-    assert len(registry._watching.get_all_handlers()) == 16
+    assert len(registry._watching.get_all_handlers()) == 17
     assert settings.peering.standalone
     assert settings.scanning.disabled
     assert not settings.posting.enabled
