@@ -17,6 +17,7 @@ from pacs_operator.domain.conformanceconfig import Bounds
 from pacs_operator.domain.connections import CONNECTIONS, VAULT, Connection, End, Outside
 from pacs_operator.domain.leaves import DAY, HOUR, LeafSpec, archive_leaves
 from pacs_operator.domain.names import ZONE_OF
+from pacs_operator.probes.shadow import DANGERS
 
 ROOT = Path(__file__).parents[1]
 CONFORMANCE = ROOT / "docs" / "conformance.md"
@@ -42,6 +43,38 @@ OUTCOMES = """\
 
 `layer` and `code` say what refused the attack (outcome `Passed`), or where and how it went wrong (`Failed`, `NotRun`). An answer that the table has no word for is `other`; a message with anything else is no result.
 """  # noqa: E501  # one paragraph, one line
+
+
+SHADOW = """\
+## On a shadow
+
+What may hurt is never tried on an archive that serves: a run has none of it, and the operator starts none. It is for a **shadow**: a second `PacsArchive` with a name of its own, the same release and the same spec, small volumes, and no images. `pacs-probe shadow` makes these attacks against every address that `gateReplicasHost` has, and asks for the good peer's echo after each:
+
+{table}
+It refuses to begin (`NotAShadow`, exit status 2) unless the file says `"shadow": true` **and** the archive, asked by C-FIND, holds no patient outside the probes' reserved prefix: a mark can stand on the wrong archive, patients cannot be overlooked. Nobody creates pods in an archive's zones by hand, so it is started from a machine inside the shadow's `spec.peers.allowedCIDRs`, as a `DicomPeer` with the rights Echo and Find whose certificate, key and root lie in `tlsDir` (the other leaves are not used and may be the same):
+
+```json
+{example}
+```
+
+```
+.venv/bin/pacs-probe shadow --config shadow.json
+```
+
+Exit status 0: the shadow bore it all. Each attack is bounded in number and time and lets go at its end.
+"""  # noqa: E501  # one paragraph, one line
+
+SHADOW_FILE = """\
+{
+  "run": "shadow", "shadow": true,
+  "archiveAeTitle": "SHADOW", "gateHost": "shadow.pacs.internal",
+  "gateReplicasHost": "198.18.10.1", "gateReplicas": 1, "gatePort": 30763,
+  "orthancHost": "not.used.invalid", "postgresHost": null,
+  "peer": {"leaf": "attacker", "aeTitle": "ATTACKER"},
+  "storeOnly": {"leaf": "attacker", "aeTitle": "ATTACKER"},
+  "cleanupLeaf": "attacker", "serverOnlyLeaf": "attacker", "expiredLeaf": "attacker",
+  "tlsDir": ".", "peersCaFile": "ca.pem", "controlCaFile": "ca.pem"
+}"""
 
 
 def cell(text: str) -> str:
@@ -118,6 +151,8 @@ def conformance() -> str:
         rows = [check_row(check) for check, info in CHECKS.items() if info.group is group]
         parts.append(f"## {group.value}\n\n{table(head, rows)}")
     parts.append(f"{OUTCOMES}\n{codes()}")
+    dangers = table(["attack", "what must come of it"], ([f"`{name}`", one.title] for name, one in DANGERS.items()))
+    parts.append(SHADOW.format(table=dangers, example=SHADOW_FILE))
     return "\n".join(parts)
 
 

@@ -84,3 +84,21 @@ def test_a_gate_that_grants_anything_is_found(world: World, monkeypatch: pytest.
     with setting_of(world.start()) as (setting, replica):
         found = shadow.malformed(setting, replica)
     assert (found.outcome, found.code) == ("Failed", "accepted")
+
+
+def test_the_file_on_the_page_is_one_that_works(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
+    document = json.loads(page.partition("```json\n")[2].partition("```")[0])
+    config = world.start()
+    for name, leaf in (("attacker.crt", "peer.crt"), ("attacker.key", "peer.key"), ("ca.pem", "ca-peers.pem")):
+        (tmp_path / name).write_bytes((world.folder / leaf).read_bytes())
+    here = {"archiveAeTitle": config.archive_ae_title, "gateHost": "localhost", "gatePort": config.gate_port}
+    here["peer"] = {"leaf": "attacker", "aeTitle": config.peer.ae_title}
+    (tmp_path / "shadow.json").write_text(json.dumps(document | here))
+    for name, value in (("FLOOD", 20), ("SLOW", 4), ("resolve", lambda _host, _port: ["127.0.0.1"])):
+        monkeypatch.setattr(shadow, name, value)
+    monkeypatch.setattr(shadow, "malformed_requests", lambda _request: [b"GET / HTTP/1.1\r\n\r\n"])
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["shadow", "--config", "shadow.json"])
+    assert done.exit_code == 0, done.output
+    assert all(name in done.output for name in shadow.DANGERS)
