@@ -62,10 +62,11 @@ def _uid(dataset: Dataset) -> str:
 
 def _parts(dataset: Dataset) -> Iterator[bytes]:
     """Yield what counts, element by element; each value behind its length, so that none runs into the next."""
-    for tag in sorted(dataset.keys()):
+    # All at once: reading a sequence makes pydicom decode elements beside it, whose bytes are then gone.
+    tags = sorted([*dataset.keys()])  # keys only: iterating the dataset would decode every element
+    for tag, element in [(tag, dataset.get_item(tag)) for tag in tags]:
         if tag.element == 0 or tag.group == 2 or tag == _TRAILING_PADDING:
             continue
-        element = dataset.get_item(tag)
         vr = _vr(tag, element.VR)
         yield f"{int(tag):08x}{'' if tag == _PIXEL_DATA else vr}".encode()
         if vr == "SQ":
