@@ -13,8 +13,9 @@ from pacs_operator.kube.inventory import APPROVAL, ARCHIVE, CONFIG_MAP, NAMESPAC
 from pacs_operator.kube.port import Manifest, annotations_of
 from pacs_operator.reconcile.archive import ArchiveReconciler
 from pacs_operator.reconcile.context import Ports
+from tests.engine.recordingvault import RecordingVault
 from tests.engine.simapi import WriteLog
-from tests.engine.world import SETTINGS, RecordingVault, World, archive_manifest
+from tests.engine.world import SETTINGS, World, archive_manifest
 
 from .conftest import OPERATOR, as_user
 

@@ -6,6 +6,7 @@ import pytest
 
 from pacs_operator.domain.importing import Stop
 from pacs_operator.kube.port import Manifest
+from pacs_operator.vault.errors import VaultForbiddenError
 from tests.engine.importing import import_manifest
 from tests.engine.simapi import Key, Killed
 from tests.engine.world import ARCHIVE_KEY, World, archive_manifest
@@ -267,3 +268,19 @@ def test_a_process_that_ends_at_any_write_makes_no_second_job(ready: World):
         assert len(world.slices_run) == len(runs)
         assert condition(world, "Complete") == ("True", "AllThere")
     assert number > 5
+
+
+def test_policies_of_an_earlier_release_hold_up_the_import_alone(ready: World):
+    ready.vault.import_error = VaultForbiddenError("Vault denies role pacs-operator the path", action="run bootstrap")
+    add(ready)
+    assert condition(ready) == ("False", "VaultForbidden")
+    assert jobs(ready) == []
+    assert (ready.condition("VaultReady")["status"], ready.condition("Ready")["status"]) == ("True", "True")
+    ready.vault.import_error = None
+    ready.settle(ready.process)
+    assert condition(ready) == ("True", "Importing")
+    assert [path for path in ready.vault.paths if path.endswith("/importer")]
+
+
+def test_vault_hears_of_no_import_before_there_is_one(ready: World):
+    assert not [path for path in ready.vault.paths if "importer" in path]

@@ -38,13 +38,13 @@ from pacs_operator.kube.port import Manifest
 from pacs_operator.reconcile.archive import ArchiveReconciler
 from pacs_operator.reconcile.context import Ports
 from pacs_operator.reconcile.revocation import PROBE_IDS
+from tests.engine.recordingvault import RecordingVault
 from tests.engine.simapi import WriteLog
 from tests.engine.world import (
     ARCHIVE,
     PEER_LABEL,
     SETTINGS,
     START,
-    RecordingVault,
     World,
     archive_manifest,
     catalog_manifest,

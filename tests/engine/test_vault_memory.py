@@ -11,7 +11,8 @@ from pacs_operator.kube.errors import ApiUnreachableError
 from pacs_operator.kube.inventory import ARCHIVE as KIND
 from pacs_operator.reconcile.archive import ArchiveReconciler
 from pacs_operator.vault.errors import VaultUnreachableError
-from tests.engine.world import ARCHIVE, ARCHIVE_KEY, SETTINGS, RecordingVault, World, archive_manifest, peer_manifest
+from tests.engine.recordingvault import RecordingVault
+from tests.engine.world import ARCHIVE, ARCHIVE_KEY, SETTINGS, World, archive_manifest, peer_manifest
 from tests.vault.certs import Authority
 
 OTHER = "https://203.0.113.9:8200"

@@ -110,7 +110,8 @@ def test_keys_of_a_span() -> None:
 
 
 def test_the_pace_saves_nothing_up() -> None:
-    now, slept = [0.0], []
+    now = [0.0]
+    slept: list[float] = []
     pace = Pace(60, clock=lambda: now[0], sleep=slept.append)
     pace.wait()
     now[0] = 100.0

@@ -9,8 +9,9 @@ import yaml
 
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.catalog import Images, Release
-from pacs_operator.domain.facts import ClusterSettings, Desired, VaultSettings
+from pacs_operator.domain.facts import ClusterSettings, Desired, Importing, VaultSettings
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
+from pacs_operator.domain.importing import ImportSpec
 from pacs_operator.domain.peer import Right
 
 CASES = sorted(path for path in (Path(__file__).parent / "golden").iterdir() if path.is_dir())
@@ -102,7 +103,10 @@ def with_vault(base: Desired, **changes: Any) -> Desired:
 
 
 def from_files(folder: Path) -> Desired:
-    """Return the archive of a golden case: ``archive.yaml``, ``peers.yaml`` and the facts in ``facts.yaml``."""
+    """Return the archive of a golden case: ``archive.yaml``, ``peers.yaml`` and the facts in ``facts.yaml``.
+
+    ``import.yaml``, where there is one, is the import whose slice is due.
+    """
     resource = yaml.safe_load((folder / "archive.yaml").read_text())
     peers = yaml.safe_load((folder / "peers.yaml").read_text())
     facts = yaml.safe_load((folder / "facts.yaml").read_text())
@@ -123,7 +127,16 @@ def from_files(folder: Path) -> Desired:
         ClusterSettings(**facts["cluster"]),
         LivePeers.model_validate(peers),
         facts.get("conformanceRun"),
+        _importing(folder / "import.yaml"),
     )
+
+
+def _importing(file: Path) -> Importing | None:
+    if not file.exists():
+        return None
+    resource = yaml.safe_load(file.read_text())
+    data = resource["metadata"]
+    return Importing(data["name"], data["uid"], ImportSpec.model_validate(resource["spec"]), "i0123456789a")
 
 
 def certificate_pem() -> str:

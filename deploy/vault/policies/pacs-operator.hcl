@@ -130,7 +130,7 @@ path "pacs/+/control/sign/@OPERATOR_NAMESPACE@.@OPERATOR_SERVICE_ACCOUNT@.status
   allowed_parameters = { "csr" = [], "ttl" = [], "format" = ["pem"] }
 }
 
-# Login roles of the archives' ServiceAccounts: these four names, in zone namespaces, with the component policy. The
+# Login roles of the archives' ServiceAccounts: these names, in zone namespaces, with the component policy. The
 # denied comma keeps a second namespace from hiding behind an allowed ending.
 path "auth/@AUTH_PATH@/role/" {
   capabilities = ["list"]
@@ -138,7 +138,7 @@ path "auth/@AUTH_PATH@/role/" {
 path "auth/@AUTH_PATH@/role/+" {
   capabilities = ["create", "update", "read", "delete"]
   allowed_parameters = {
-    "bound_service_account_names"      = ["gate", "orthanc", "postgres", "conformance"]
+    "bound_service_account_names"      = ["gate", "orthanc", "postgres", "conformance", "importer"]
     "bound_service_account_namespaces" = ["*-edge", "*-archive", "*-data", "*-ops"]
     "audience"                         = []
     "token_policies"                   = ["pacs-component"]

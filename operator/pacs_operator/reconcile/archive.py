@@ -241,6 +241,7 @@ def _stages(run: Pass) -> None:
     run.manifests = workloads.render(run, run.desired)
     volumes.check(run)
     provision.provision(run)
+    provision.provision_import(run)
     provision.provision_peers(run)
     fences.remember(run)
     workloads.apply_all(run)

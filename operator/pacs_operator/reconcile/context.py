@@ -73,6 +73,7 @@ class Memory:
     vault: tuple[VaultSettings, str] | None = None  # of which Vault and lineage the next three speak
     vault_checked: datetime | None = None
     roles_checked: datetime | None = None
+    import_checked: datetime | None = None  # when the import's roles were seen in Vault
     peer_roles: dict[str, str] = field(default_factory=dict)
     refused: dict[str, tuple[int, InvalidSpecError]] = field(
         default_factory=dict

@@ -6,14 +6,14 @@ a slice that leaves no word costs its counts until the next one tells them.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pydantic import ValidationError
 
 from pacs_operator.domain import names
-from pacs_operator.domain.errors import ConflictError, InvalidSpecError, NotFoundError
+from pacs_operator.domain.errors import ConflictError, InvalidSpecError, NotFoundError, PacsError
 from pacs_operator.domain.facts import Importing
 from pacs_operator.domain.identifiers import covered
 from pacs_operator.domain.importing import ImportSpec, ImportStatus, SliceResult, Stop, run_of
@@ -31,7 +31,7 @@ KEPT_JOBS = 2
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
 _GOES_ON = (Stop.TIME, Stop.TERMINATED, Stop.DONE)
 NO_RESULT, OUT_OF_MEMORY = "NoResult", "OutOfMemory"
-Turn = Literal["Done", "Refused", "Suspended", "Contained", "Waiting", "NotReady", "Pause", "Working"]
+Turn = Literal["Done", "Refused", "Suspended", "Contained", "Waiting", "NotReady", "Pause", "Held", "Working"]
 
 
 @dataclass
@@ -44,6 +44,7 @@ class ImportState:
     error: InvalidSpecError | None = None
     turn: Turn = "Waiting"
     until: datetime | None = None  # end of the pause
+    held: PacsError | None = None  # what it waits for beside itself
 
     @property
     def uid(self) -> str:
@@ -74,6 +75,17 @@ def read(run: Pass) -> None:
     active = next((job for job in jobs if _belongs(job, chosen) and _ended(job) is None), None)
     due = _slice_of(active) if active else _due(run, chosen)
     run.importing = Importing(str(metadata(chosen.live)["name"]), chosen.uid, chosen.spec, due)
+
+
+def hold(run: Pass, error: PacsError) -> None:
+    """Start nothing in this pass, and say why; a slice that runs goes on."""
+    state = next((state for state in run.imports if run.importing and state.uid == run.importing.uid), None)
+    if state is None or run.importing is None:
+        return
+    state.turn, state.held = "Held", error
+    job = (JOB.kind, namespace_of(run.name, Zone.OPS), f"{JOB_PREFIX}{run.importing.run}")
+    if job not in run.owned:
+        run.importing = replace(run.importing, run=None)
 
 
 def write_statuses(run: Pass) -> None:

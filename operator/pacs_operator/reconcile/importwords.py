@@ -167,6 +167,8 @@ _TURNS = {
 def _progressing(state: ImportState) -> _Finding:
     if state.error is not None:
         return _Finding("False", reason=state.error.reason, message=str(state.error))
+    if state.held is not None:
+        return _Finding("False", reason=state.held.reason, message=f"No slice is started: {state.held}")
     return _pause(state) if state.turn == "Pause" else _TURNS[state.turn]
 
 

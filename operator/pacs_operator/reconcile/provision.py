@@ -10,7 +10,7 @@ from pacs_operator.domain.errors import InvalidSpecError, VaultError
 from pacs_operator.domain.names import peer_role
 from pacs_operator.domain.peer import Peer
 from pacs_operator.kube.events import Notice
-from pacs_operator.reconcile import peers, workloads
+from pacs_operator.reconcile import imports, peers, workloads
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.vault.port import Changes, VaultPort
 
@@ -41,6 +41,26 @@ def provision(run: Pass) -> None:
     _report(run, changes)
     memory.vault_checked = run.now
     run.set(ConditionType.VAULT_READY, "True", "Provisioned", _text(run))
+
+
+def provision_import(run: Pass) -> None:
+    """Have the import's roles before its Job asks for a certificate; Vault's refusal holds up the import alone."""
+    memory = run.memory
+    if run.importing is None or run.lineage is None:
+        memory.import_checked = None
+        return
+    if memory.import_checked and run.now - memory.import_checked < CHECK_AGAIN:
+        return
+    try:
+        vault = run.ports.vault(run.vault_settings)
+        _report(run, vault.ensure_importer(run.name, run.lineage, run.vault_settings.audience))
+    except VaultError as error:
+        memory.import_checked = None
+        imports.hold(run, error)
+        run.desired = workloads.desired_of(run, run.archive) if run.archive else None
+        run.manifests = workloads.render(run, run.desired) if run.desired else []
+        return
+    memory.import_checked = run.now
 
 
 def provision_peers(run: Pass) -> None:

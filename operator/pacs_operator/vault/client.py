@@ -26,6 +26,7 @@ from pacs_operator.vault.layout import (
     Site,
     archive_layout,
     break_glass_entry,
+    importer_layout,
     login_path,
     peer_entry,
 )
@@ -105,6 +106,20 @@ class VaultClient:
         changes += self._ensure_data_keys(layout.data_keys)
         for login in layout.logins:
             changes += self._ensure(login)
+        return changes
+
+    def ensure_importer(self, archive_name: str, lineage_id: str, audience: str) -> Changes:
+        """Have the roles of an archive's import; the archive itself was ensured before.
+
+        Raises
+        ------
+        VaultError
+            With a reason of `pacs_operator.vault.errors`; forbidden while the policies are those of a release that
+            knew no imports.
+        """
+        changes = Changes()
+        for entry in importer_layout(archive_name, lineage_id, audience, self._site):
+            changes += self._ensure(entry)
         return changes
 
     def ensure_peer_role(self, lineage_id: str, namespace: str, name: str, dns_name: str) -> Changes:
