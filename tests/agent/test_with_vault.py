@@ -88,7 +88,7 @@ class Provisioned:
 @pytest.fixture
 def provisioned(world: World, archive: str, lineage: str) -> Provisioned:
     world.client().ensure_archive(archive, lineage, AUDIENCE)
-    world.client().ensure_importer(archive, lineage, AUDIENCE)
+    world.client().ensure_importer(archive, AUDIENCE)
     return Provisioned(world, archive, lineage)
 
 

@@ -46,19 +46,15 @@ class RecordingVault(ReaderRoles):
             made += self._add(mount) + self._add(f"{mount}/root")
         for component in Component:
             if component is not Component.IMPORTER:
-                made += self._roles(archive_name, lineage_id, component)
+                made += self._add(f"auth/{archive_name}/{component.value}")
+            for leaf in leaves_of(component, archive_name):
+                made += self._add(f"role/{lineage_id}/{component_role(archive_name, component, leaf.name)}")
         return Changes(created=made)
 
-    def ensure_importer(self, archive_name: str, lineage_id: str, audience: str) -> Changes:
+    def ensure_importer(self, archive_name: str, audience: str) -> Changes:
         if self.import_error:
             raise self.import_error
-        return Changes(created=self._roles(archive_name, lineage_id, Component.IMPORTER))
-
-    def _roles(self, archive_name: str, lineage_id: str, component: Component) -> tuple[str, ...]:
-        made = self._add(f"auth/{archive_name}/{component.value}")
-        for leaf in leaves_of(component, archive_name):
-            made += self._add(f"role/{lineage_id}/{component_role(archive_name, component, leaf.name)}")
-        return made
+        return Changes(created=self._add(f"auth/{archive_name}/{Component.IMPORTER.value}"))
 
     def ensure_peer_role(self, lineage_id: str, namespace: str, name: str, dns_name: str) -> Changes:
         self._check()

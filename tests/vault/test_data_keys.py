@@ -20,7 +20,7 @@ CONTEXT = f"{LINEAGE}/1"
 @pytest.fixture(scope="module")
 def provisioned(world: World) -> Iterator[World]:
     world.client().ensure_archive(ARCHIVE, LINEAGE, AUDIENCE)
-    world.client().ensure_importer(ARCHIVE, LINEAGE, AUDIENCE)
+    world.client().ensure_importer(ARCHIVE, AUDIENCE)
     yield world
 
 

@@ -25,7 +25,7 @@ SERVED = [GATE, f"{ARCHIVE}.pacs.internal"]
 @pytest.fixture(scope="module")
 def provisioned(world: World) -> Iterator[World]:
     world.client().ensure_archive(ARCHIVE, LINEAGE, AUDIENCE)
-    world.client().ensure_importer(ARCHIVE, LINEAGE, AUDIENCE)
+    world.client().ensure_importer(ARCHIVE, AUDIENCE)
     yield world
 
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pacs_operator.domain.errors import InvalidSpecError, VaultError
-from pacs_operator.domain.leaves import LeafSpec, archive_leaves
+from pacs_operator.domain.leaves import archive_leaves
 from pacs_operator.domain.names import CaName, Component, component_role, peer_role, pki_mount
 from pacs_operator.vault.errors import VaultMisconfiguredError
 from pacs_operator.vault.layout import login_path
@@ -20,23 +20,16 @@ from pacs_operator.vault.session import VaultSession
 from tests.vault.world import AUDIENCE, AUTH_PATH, OPERATOR, World
 
 
-def always(archive: str) -> list[LeafSpec]:
-    """Return the certificates of an archive that imports nothing."""
-    return [leaf for leaf in archive_leaves(archive) if leaf.component is not Component.IMPORTER]
-
-
-def test_an_import_has_two_roles_more_and_they_go_with_the_archive(world: World, archive: str, lineage: str) -> None:
-    client = world.client()
+def test_an_import_has_a_login_more_and_it_goes_with_the_archive(world: World, archive: str, lineage: str) -> None:
+    client, logins = world.client(), f"auth/{AUTH_PATH}/role"
     client.ensure_archive(archive, lineage, AUDIENCE)
-    before = set(world.keys(f"{pki_mount(lineage, CaName.PEERS)}/roles"))
-    changes = client.ensure_importer(archive, lineage, AUDIENCE)
-    assert len(changes.created) == 2
-    role = component_role(archive, Component.IMPORTER, "peer")
-    assert set(world.keys(f"{pki_mount(lineage, CaName.PEERS)}/roles")) - before == {role}
-    assert not client.ensure_importer(archive, lineage, AUDIENCE)
+    before = set(world.keys(logins))
+    assert client.ensure_importer(archive, AUDIENCE).created
+    assert set(world.keys(logins)) - before == {f"{archive}-ops.importer"}
+    assert not client.ensure_importer(archive, AUDIENCE)
     assert not client.ensure_archive(archive, lineage, AUDIENCE)
     client.delete_archive_roles(archive, lineage)
-    assert not [name for name in world.keys(f"auth/{AUTH_PATH}/role") if name.startswith(f"{archive}-")]
+    assert not [name for name in world.keys(logins) if name.startswith(f"{archive}-")]
 
 
 def test_first_pass_creates_and_second_writes_nothing(world: World, archive: str, lineage: str) -> None:
@@ -63,7 +56,9 @@ def test_another_operator_process_writes_nothing_either(world: World, archive: s
 def test_every_certificate_of_the_table_has_its_role_and_no_other(world: World, archive: str, lineage: str) -> None:
     world.client().ensure_archive(archive, lineage, AUDIENCE)
     for ca in CaName:
-        wanted = {component_role(archive, leaf.component, leaf.name) for leaf in always(archive) if leaf.ca is ca}
+        wanted = {
+            component_role(archive, leaf.component, leaf.name) for leaf in archive_leaves(archive) if leaf.ca is ca
+        }
         wanted |= {OPERATOR.status_role} if ca is CaName.CONTROL else set()
         assert set(world.keys(f"{pki_mount(lineage, ca)}/roles")) == wanted
 
@@ -345,7 +340,10 @@ def test_deletion_removes_roles_of_this_archive_alone_and_keeps_keys(world: Worl
     roots = {ca: client.ca_pem(lineage, ca) for ca in CaName}
     before = world.state(other, other_lineage)
 
-    assert len(client.delete_archive_roles(mine, lineage).deleted) == len(always(mine)) + 1 + 1 + len(Component) - 1
+    assert (
+        len(client.delete_archive_roles(mine, lineage).deleted)
+        == len(archive_leaves(mine)) + 1 + 1 + len(Component) - 1
+    )
     assert not client.delete_archive_roles(mine, lineage)
     assert all(not world.keys(f"{pki_mount(lineage, ca)}/roles") for ca in CaName)
     logins = world.keys(f"auth/{AUTH_PATH}/role")

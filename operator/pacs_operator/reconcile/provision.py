@@ -53,7 +53,7 @@ def provision_import(run: Pass) -> None:
         return
     try:
         vault = run.ports.vault(run.vault_settings)
-        _report(run, vault.ensure_importer(run.name, run.lineage, run.vault_settings.audience))
+        _report(run, vault.ensure_importer(run.name, run.vault_settings.audience))
     except VaultError as error:
         memory.import_checked = None
         imports.hold(run, error)

@@ -26,7 +26,7 @@ from pacs_operator.vault.layout import (
     Site,
     archive_layout,
     break_glass_entry,
-    importer_layout,
+    importer_login,
     login_path,
     peer_entry,
 )
@@ -108,8 +108,8 @@ class VaultClient:
             changes += self._ensure(login)
         return changes
 
-    def ensure_importer(self, archive_name: str, lineage_id: str, audience: str) -> Changes:
-        """Have the roles of an archive's import; the archive itself was ensured before.
+    def ensure_importer(self, archive_name: str, audience: str) -> Changes:
+        """Have the login role of an archive's import; the rest was ensured with the archive.
 
         Raises
         ------
@@ -117,10 +117,7 @@ class VaultClient:
             With a reason of `pacs_operator.vault.errors`; forbidden while the policies are those of a release that
             knew no imports.
         """
-        changes = Changes()
-        for entry in importer_layout(archive_name, lineage_id, audience, self._site):
-            changes += self._ensure(entry)
-        return changes
+        return self._ensure(importer_login(archive_name, audience, self._site))
 
     def ensure_peer_role(self, lineage_id: str, namespace: str, name: str, dns_name: str) -> Changes:
         """Have a role that signs exactly one DicomPeer's identity.

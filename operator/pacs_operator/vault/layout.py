@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pacs_operator.domain.errors import InvalidSpecError
-from pacs_operator.domain.leaves import DAY, HOUR, KeyType, LeafSpec, archive_leaves, is_reserved_dns_name, leaves_of
+from pacs_operator.domain.leaves import DAY, HOUR, KeyType, LeafSpec, archive_leaves, is_reserved_dns_name
 from pacs_operator.domain.names import (
     ZONE_OF,
     CaName,
@@ -160,17 +160,13 @@ def archive_layout(archive: str, lineage_id: str, audience: str, site: Site) -> 
     return ArchiveLayout(authorities, _data_keys(archive, lineage_id), logins)
 
 
-def importer_layout(archive: str, lineage_id: str, audience: str, site: Site) -> tuple[Entry, ...]:
-    """Describe what an import needs beside that: its login role and the role of its one certificate.
+def importer_login(archive: str, audience: str, site: Site) -> Entry:
+    """Describe the login role of an archive's import.
 
-    Apart, because the policy of an earlier release does not let the operator write them: archives without an import
-    must not stall on that.
+    Apart, because the policy of an earlier release does not let the operator write it: archives without an import
+    must not stall on that. The role of its certificate signs nothing for anybody who cannot log in.
     """
-    (leaf,) = leaves_of(Component.IMPORTER, archive)
-    return (
-        _component_role(pki_mount(lineage_id, leaf.ca), archive, leaf),
-        _login(archive, Component.IMPORTER, audience, site.auth_path),
-    )
+    return _login(archive, Component.IMPORTER, audience, site.auth_path)
 
 
 def _data_keys(archive: str, lineage_id: str) -> DataKeys:
@@ -243,15 +239,9 @@ def same(wanted: Any, live: Any) -> bool:
     return str(wanted) == str(live)
 
 
-def _always(leaf: LeafSpec) -> bool:
-    return leaf.component is not Component.IMPORTER
-
-
 def _authority(archive: str, lineage_id: str, ca: CaName, site: Site) -> Authority:
     path = pki_mount(lineage_id, ca)
-    roles = [
-        _component_role(path, archive, leaf) for leaf in archive_leaves(archive) if leaf.ca is ca and _always(leaf)
-    ]
+    roles = [_component_role(path, archive, leaf) for leaf in archive_leaves(archive) if leaf.ca is ca]
     if ca is CaName.CONTROL:
         status = f"{path}/roles/{site.operator.status_role}"
         roles.append(_role(status, (site.operator.status_dns,), _Profile("EC", STATUS_LIFE_SECONDS, client=True)))

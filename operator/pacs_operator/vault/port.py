@@ -65,8 +65,8 @@ class VaultPort(Protocol):
         """Bring mounts, roots, CRL settings, PKI roles and login roles of one archive to what they should be."""
         ...
 
-    def ensure_importer(self, archive_name: str, lineage_id: str, audience: str) -> Changes:
-        """Have the roles of an archive's import."""
+    def ensure_importer(self, archive_name: str, audience: str) -> Changes:
+        """Have the login role of an archive's import."""
         ...
 
     def ensure_peer_role(self, lineage_id: str, namespace: str, name: str, dns_name: str) -> Changes:
