@@ -12,8 +12,9 @@ from pacs_operator.kube.inventory import ARCHIVE
 from pacs_operator.kube.port import Manifest
 from pacs_operator.reconcile.archive import ArchiveReconciler
 from pacs_operator.reconcile.context import Ports
+from tests.engine.recordingvault import RecordingVault
 from tests.engine.simapi import WriteLog
-from tests.engine.world import SETTINGS, RecordingVault, World
+from tests.engine.world import SETTINGS, World
 
 from .conftest import OPERATOR, as_user
 

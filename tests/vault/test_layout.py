@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pacs_operator.domain.leaves import archive_leaves, is_reserved_dns_name
 from pacs_operator.domain.names import CaName, Component, component_role, pki_mount
-from pacs_operator.vault.layout import Entry, Operator, Site, archive_layout, peer_entry, same
+from pacs_operator.vault.layout import Entry, Operator, Site, archive_layout, importer_login, peer_entry, same
 from pacs_operator.vault.port import Changes
 
 SITE = Site("https://vault.example:8200/", "pacs-kubernetes", Operator("pacs-operator-system", "pacs-operator"))
@@ -19,7 +19,7 @@ def test_roles_begin_with_namespace_and_account_of_their_pod_alone(archive: str)
     layout = archive_layout(archive, "ab", "vault", SITE)
     prefixes = {
         component: f"{login.written['bound_service_account_namespaces']}.{component.value}."
-        for component, login in zip(Component, layout.logins, strict=True)
+        for component, login in zip(Component, [*layout.logins, importer_login(archive, "vault", SITE)], strict=True)
     }
     for leaf in archive_leaves(archive):
         role = component_role(archive, leaf.component, leaf.name)
