@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.record import PROOF, ROOT, commit_facts, git, machine_facts, show
 
 SUITES = ("unit", "process", "api", "cluster", "long")
-BENCHMARKS = ("gate", "storage", "apply_to_ready", "steady_state", "peer_effect")
+BENCHMARKS = ("gate", "storage", "scrub", "apply_to_ready", "steady_state", "peer_effect")
 RESULTS = ROOT / "build" / "proof"
 #: The suite whose single tests are listed: each is a scenario that people ask about.
 LISTED = "long"

@@ -106,6 +106,33 @@ def test_without_vault_a_running_archive_keeps_its_list_and_a_starting_one_gets_
     assert not place.ring.exists()
 
 
+def test_an_agent_that_restarts_needs_no_vault_for_keys_that_are_in_memory(place: Place) -> None:
+    """Its twin: the same, without the list in memory, is a start, and waits."""
+    vault = MemoryVault()
+    keys(vault, place).keep(NOW)
+    before = place.ring.read_text()
+    vault.down = True
+    assert keys(vault, place).keep(NOW) == 1
+    assert place.ring.read_text() == before
+    place.ring.unlink()
+    with pytest.raises(VaultError):
+        keys(vault, place).keep(NOW)
+
+
+@pytest.mark.parametrize("change", [("end", ""), (LINEAGE, "f" * 32), ("key 1", "key 2"), ("key 1 ", "key 1 zz")])
+def test_a_list_that_is_not_this_archives_or_not_whole_is_not_taken(place: Place, change: tuple[str, str]) -> None:
+    vault = MemoryVault()
+    keys(vault, place).keep(NOW)
+    whole = place.ring.read_text()
+    place.ring.write_text(whole.replace(*change))
+    vault.down = True
+    with pytest.raises(VaultError):
+        keys(vault, place).keep(NOW)
+    vault.down = False
+    assert keys(vault, place).keep(NOW) == 1
+    assert place.ring.read_text() == whole
+
+
 def test_images_without_a_key_are_not_given_a_new_one(place: Place) -> None:
     vault = MemoryVault()
     (place.objects / "ab").mkdir()

@@ -50,6 +50,7 @@ def test_verified_with_the_time_once_the_agent_tells(world: World) -> None:
         "activeDataKey": 1,
         "dataKeys": 1,
         "verified": "2026-11-20T08:00:00Z",
+        "index": {"declared": "Nothing", "observed": "NothingSaid", "storageClass": "hostpath"},
     }
     assert status["effective"]["encryption"] == "Transit: a new data key every 90 days; index: nothing declared"
 
@@ -87,7 +88,7 @@ def test_mode_none_is_shown_with_its_reason_and_never_verified(world: World) -> 
     condition = world.condition("ImagesEncrypted")
     assert (condition["status"], condition["reason"]) == ("False", "NotEncrypted")
     assert REASON in condition["message"]
-    assert "encryption" not in status
+    assert status["encryption"].keys() == {"index"}
     assert world.condition("Ready")["status"] == "True", "a person decided so"
 
 
@@ -148,3 +149,37 @@ def test_encryption_stays_once_the_volume_is_encrypted(world: World) -> None:
     look(world, minutes=1)
     assert world.condition("Stalled")["status"] == "False"
     assert world.condition("Ready")["status"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "observed"),
+    [
+        ({}, "NothingSaid"),
+        ({"type": "gp3"}, "NothingSaid"),
+        ({"kmsKeyId": ""}, "NothingSaid"),
+        ({"encrypted": "true"}, "AskedFor"),
+        ({"Encrypted": " True "}, "AskedFor"),
+        ({"kmsKeyId": "some-key"}, "AskedFor"),
+        ({"disk-encryption-kms-key": "some-key"}, "AskedFor"),
+        ({"diskEncryptionSetID": "some-set"}, "AskedFor"),
+        ({"encrypted": "false"}, "NotAskedFor"),
+        ({"encrypted": "false", "kmsKeyId": "some-key"}, "NotAskedFor"),
+        ({"encrypted": "perhaps"}, "NothingSaid"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["Transit", "None"])
+def test_what_the_storage_class_of_the_index_asks_for_is_shown_beside_what_was_declared(
+    world: World, parameters: dict[str, str], observed: str, mode: str
+) -> None:
+    stored: Any = {"provisioner": "disks.example.org", "parameters": parameters}
+    world.api.edit(("StorageClass", "", "hostpath"), "admin", lambda live: live.update(stored))
+    reason = {} if mode == "Transit" else {"reason": REASON}
+    status = archive(world, mode=mode, index={"mode": "StorageClass"}, **reason)
+    assert status["encryption"]["index"] == {
+        "declared": "StorageClass",
+        "observed": observed,
+        "storageClass": "hostpath",
+        "provisioner": "disks.example.org",
+    }
+    assert "some-key" not in str(status), "whose key it is, is nobody's business"
+    assert ("transitKey" in status["encryption"]) is (mode == "Transit")

@@ -118,7 +118,7 @@ class ScrubFeed:
         self._free_at: datetime | None = None
         self._asked = False
         self.busy = 0  # calls in the thread
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scrub", initializer=_be_nice)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scrub", initializer=be_nice)
 
     @property
     def told(self) -> ScrubTold | None:
@@ -308,7 +308,7 @@ def _found(result: ScrubPass, kind: ScrubKind, uuid: str) -> ScrubPass:
     return with_found(result, kind, uuid)
 
 
-def _be_nice() -> None:
+def be_nice() -> None:
     """Give way to Orthanc: the scrub has all night."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)

@@ -14,6 +14,7 @@ from typing import Annotated, Protocol
 from pydantic import Field, ValidationError
 
 from pacs_operator.agent.clock import rfc3339
+from pacs_operator.agent.content import KeyMissingError, Keys
 from pacs_operator.agent.errors import AgentError
 from pacs_operator.agent.files import PRIVATE, read_if_there, require_memory, write_atomic
 from pacs_operator.domain.agentconfig import Time
@@ -112,6 +113,8 @@ class StorageKeys:
         """
         require_memory(self._place.ring.parent)
         known = self._read()
+        if not self._plain:
+            self._recall({wrapped.id for wrapped in known})
         for wrapped in known:
             if wrapped.id not in self._plain:
                 self._plain[wrapped.id] = self._unwrap(wrapped)
@@ -152,6 +155,16 @@ class StorageKeys:
                 reason="StorageKeysLost",
             )
         return sorted(found, key=lambda key: key.id)
+
+    def _recall(self, known: set[int]) -> None:
+        """Take the keys that are in memory already: an agent that restarts alone needs no Vault to serve on.
+
+        The list was written from keys that Vault had opened; a key whose wrapped file is gone is not taken.
+        """
+        with contextlib.suppress(OSError, ValueError, KeyMissingError):
+            ring = Keys.read(self._place.ring)
+            if ring.lineage == self._lineage:
+                self._plain = {number: key for number, key in ring.keys.items() if number in known}
 
     def _parse(self, path: Path) -> WrappedKey:
         try:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from pacs_operator.domain.agentconfig import MAX_FOUND, LeafName, ScrubFound, Serial, Time
+from pacs_operator.domain.atrest import IndexAtRest
 from pacs_operator.domain.conditions import Condition
 from pacs_operator.domain.legacy import MAX_PORTS, parse
 from pacs_operator.domain.model import Model
@@ -92,13 +93,14 @@ class ReencryptStatus(Model):
 
 
 class EncryptionStatus(Model):
-    """How images lie on the volume; ``verified`` is refreshed at most once an hour."""
+    """How images and index lie at rest; without encryption the index alone. ``verified`` changes at most hourly."""
 
-    transit_key: str  # <mount>/<key>, which wraps the data keys
-    active_data_key: int
-    data_keys: int
+    transit_key: str | None = None  # <mount>/<key>, which wraps the data keys
+    active_data_key: int | None = None
+    data_keys: int | None = None
     reencrypt: ReencryptStatus | None = None
     verified: Time | None = None  # an object was written, read back, and was not in clear on the volume
+    index: IndexAtRest | None = None
 
 
 class ScrubStatus(Model):

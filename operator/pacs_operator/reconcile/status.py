@@ -27,6 +27,7 @@ from pacs_operator.reconcile import (
     database,
     evidence,
     exposure,
+    indexatrest,
     ingest,
     issuers,
     legacy,
@@ -111,6 +112,7 @@ def fill(run: Pass) -> None:
     volumes.report(run)
     evidence.certificates(run)
     evidence.encryption(run)
+    indexatrest.report(run)
     scrub.condition(run)
     _peers_condition(run)
     evidence.conformance(run)
