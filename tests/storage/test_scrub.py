@@ -231,7 +231,10 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-def test_what_it_reads_comes_from_the_disk_and_not_from_memory(disk: tuple[Path, Path]) -> None:
+@pytest.mark.parametrize("directly", [True, False])
+def test_what_it_reads_comes_from_the_disk_and_not_from_memory(
+    disk: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, directly: bool
+) -> None:
     """Its twin: an ordinary read of the same file is answered from memory, and shows nothing wrong."""
     device, place = disk
     content = bytes(range(256)) * 4096 + b"unlike any other" * 100
@@ -244,14 +247,13 @@ def test_what_it_reads_comes_from_the_disk_and_not_from_memory(disk: tuple[Path,
         file.seek(where)
         file.write(b"altered by disk!")
     assert path.read_bytes() == content, "from memory"
+    if not directly:
+        without_direct_reading(monkeypatch)
     assert b"".join(map(bytes, OffCache().parts(path))) == content.replace(b"unlike any other", b"altered by disk!", 1)
 
 
-def test_where_the_file_system_knows_no_direct_reading_it_reads_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = os.urandom(3 * 2**20 + 77)
-    (tmp_path / "image").write_bytes(content)
+def without_direct_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every file system one that knows no O_DIRECT."""
     opened = os.open
 
     def refusing(path: Any, flags: int, *more: Any) -> int:
@@ -260,4 +262,3 @@ def test_where_the_file_system_knows_no_direct_reading_it_reads_all_the_same(
         return opened(path, flags, *more)
 
     monkeypatch.setattr(os, "open", refusing)
-    assert b"".join(map(bytes, OffCache().parts(tmp_path / "image"))) == content
