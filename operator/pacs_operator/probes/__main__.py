@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
+import requests
 import structlog
 import typer
 from pydantic import ValidationError
@@ -29,6 +30,7 @@ from pacs_operator.probes.setting import ProbeError
 from pacs_operator.probes.shadow import endanger
 from pacs_operator.probes.station import Station
 from pacs_operator.probes.tls import Credentials, Trust, client_context
+from pacs_operator.probes.web import WebArchive
 from pacs_operator.probes.wire import Caller, Endpoint, Waits, attempt
 
 EXIT_PASSED, EXIT_FAILED, EXIT_COULD_NOT_RUN = 0, 1, 2
@@ -130,6 +132,37 @@ def modality(  # noqa: PLR0913  # a command line: each is an option of its own
             raise
         _stop("CannotListen", f"{listen} cannot be listened at: {type(error).__name__}")
     console().print(tables(visit, f"{calling} at {called}: what was sent and what came back"))
+    if json_file is not None:
+        json_file.write_text(json.dumps(document(visit), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    raise typer.Exit(EXIT_PASSED if visit.fine else EXIT_FAILED)
+
+
+@app.command()
+def viewer(  # noqa: PLR0913  # as above
+    *,
+    host: Annotated[str, typer.Option(help="address or name of the gate")],
+    cert: Annotated[Path, typer.Option(help="certificate chain of this client")],
+    key: Annotated[Path, typer.Option(help="its key")],
+    ca: Annotated[Path, typer.Option(help="root that signed the gate's certificate")],
+    server_name: Annotated[str, typer.Option(help="name the gate's certificate must carry: <archive>.pacs.internal")],
+    port: Annotated[int, typer.Option(help="TCP port of the gate")] = 443,
+    study: Annotated[Study, typer.Option(help="every file that pydicom brings, or three images made here")] = (
+        Study.BUNDLED
+    ),
+    json_file: Annotated[Path | None, typer.Option("--json", help="where to write the details")] = None,
+) -> None:
+    """Use an archive as a DICOMweb viewer does, which may search and retrieve; exit codes as modality's."""
+    addresses = resolve(host, port)
+    if not addresses:
+        _stop("NotResolved", f"{host} has no address")
+    identity = _identity(cert, key, ca, server_name)
+    endpoint = Endpoint(addresses[0], port)
+    visit = Visit(Session(endpoint, "", "", None, server_name), _STUDIES[study]())
+    try:
+        visit.browse(WebArchive(endpoint, server_name, ca, identity.credentials if identity else None))
+    except requests.RequestException as error:
+        _stop("NotAnswered", f"the gate gave no answer: {type(error).__name__}")
+    console().print(tables(visit, f"viewer at https://{server_name}/dicom-web: what was found and what came back"))
     if json_file is not None:
         json_file.write_text(json.dumps(document(visit), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     raise typer.Exit(EXIT_PASSED if visit.fine else EXIT_FAILED)

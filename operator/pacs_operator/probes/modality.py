@@ -11,6 +11,9 @@ from pacs_operator.probes.compare import decode, differences, encode
 from pacs_operator.probes.samples import Sample, Samples, encapsulated_document, reserved_document
 from pacs_operator.probes.servicechecks import STUDY_ROOT, STUDY_ROOT_GET, STUDY_ROOT_MOVE, query, status_code
 from pacs_operator.probes.station import Station, listening
+from pacs_operator.probes.web import WebArchive
+
+FORBIDDEN = 403  # what HTTP says to who may not
 
 
 class Act(StrEnum):
@@ -95,6 +98,7 @@ class Visit:
         self.reserved_twin: str | None = None
         self.moved: str | None = None
         self.moved_to_unlisted: str | None = None
+        self.stowed: int | None = None
         self.strangers = 0
 
     @property
@@ -103,6 +107,7 @@ class Visit:
         good = status_code(SUCCESS)
         reserved_held = self.reserved is None or (self.reserved != good and self.reserved_twin == good)
         moved = self.moved in (None, good) and self.moved_to_unlisted != good and not self.strangers
+        moved = moved and self.stowed in (None, FORBIDDEN)
         every = all(journey.fine for journey in self.journeys)
         return self.echo in (None, good) and reserved_held and moved and every
 
@@ -161,6 +166,21 @@ class Visit:
                     move(self._session, STUDY_ROOT_MOVE, self._unlisted, self._studies()[:1])
                 )
         self.strangers = inbox.strangers
+
+    def browse(self, archive: WebArchive) -> None:
+        """Find and take back each study by DICOMweb, compare it, and try to store it, which a viewer may not.
+
+        Raises
+        ------
+        requests.RequestException
+            TLS failed, or the connection ended.
+        """
+        studies = [str(identifier.StudyInstanceUID) for identifier in self._studies()]
+        known = set().union(*(archive.find(study) for study in studies))
+        for journey in self.journeys:
+            journey.found = journey.sample.uid in known
+        self._compare([each for study in studies for each in archive.retrieve(study)])
+        self.stowed = archive.store(journey.sample.dataset for journey in self.journeys)
 
     def _studies(self) -> list[Dataset]:
         studies = dict.fromkeys(str(journey.sample.dataset.StudyInstanceUID) for journey in self.journeys)

@@ -85,6 +85,8 @@ def summary(visit: Visit) -> str:
         words.append(f"C-MOVE to itself: {visit.moved}")
     if visit.moved_to_unlisted is not None:
         words.append(f"to a destination that is not listed: {visit.moved_to_unlisted}")
+    if visit.stowed is not None:
+        words.append(f"STOW-RS without the right to store: {visit.stowed}")
     return " · ".join(words)
 
 
@@ -94,6 +96,7 @@ def document(visit: Visit) -> dict[str, object]:
         "fine": visit.fine,
         "echo": visit.echo,
         "reserved": {"attack": visit.reserved, "twin": visit.reserved_twin},
+        "stowed": visit.stowed,
         "moved": {"attack": visit.moved_to_unlisted, "twin": visit.moved, "strangers": visit.strangers},
         "objects": [_object(journey) for journey in visit.journeys],
         "notSent": dict(sorted(visit.skipped.items())),
