@@ -47,7 +47,7 @@ def test_the_examples_are_accepted(crds: CustomObjectsApi, archive: dict, peer: 
     for section, fields in consent.items():
         archive["spec"][section] |= fields
     put(crds, archive)
-    for name in ("us7", "ws1"):
+    for name in ("us7", "viewer1", "ws1"):
         device = yaml.safe_load((EXAMPLES / f"{name}.yaml").read_text())
         device["metadata"]["namespace"] = "default"
         put(crds, device)

@@ -27,6 +27,12 @@ def test_what_came_without_tls_was_sent_on_with_it_and_nowhere_else(cluster: Clu
     assert move["moved"] == {"attack": "status-c000", "twin": "status-0000", "strangers": 0}
 
 
+def test_a_viewer_got_the_same_by_dicomweb_and_may_not_store(cluster: Cluster) -> None:
+    viewer = json.loads((WORK / "viewer.json").read_text())
+    assert [item["outcome"] for item in viewer["objects"]] == ["Equal"] * 3
+    assert viewer["stowed"] == 403
+
+
 def test_the_archive_is_ready_and_says_what_was_attacked(archive: Cluster) -> None:
     status = archive.archive()["status"]
     conditions = {condition["type"]: condition["status"] for condition in status["conditions"]}
