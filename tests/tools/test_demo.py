@@ -198,7 +198,9 @@ def test_clean_removes_nothing_that_it_did_not_make_and_needs_no_variables(stage
     done = stage.run("clean")
     assert done.returncode == 0, done.stderr
     changes = [call for call in stage.calls if " delete " in call or "uninstall" in call]
-    assert changes == ["kubectl delete --ignore-not-found --timeout=120s --namespace imaging dicompeer ct1 us7 viewer1 ws1"]
+    assert changes == [
+        "kubectl delete --ignore-not-found --timeout=120s --namespace imaging dicompeer ct1 us7 viewer1 ws1"
+    ]
     assert not (stage.folder / "build").exists()
     assert "These stay" in done.stdout
 

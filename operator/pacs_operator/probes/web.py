@@ -4,7 +4,6 @@ import email
 import email.policy
 from collections.abc import Iterable
 from dataclasses import dataclass
-from email.message import EmailMessage
 from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
@@ -98,7 +97,7 @@ class _NamedServer(HTTPAdapter):
         super().__init__()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, server_hostname=self._name, assert_hostname=self._name, **kwargs)  # type: ignore[no-untyped-call]
+        super().init_poolmanager(*args, server_hostname=self._name, assert_hostname=self._name, **kwargs)
 
 
 def _part(dataset: Dataset) -> bytes:
@@ -109,7 +108,7 @@ def _part(dataset: Dataset) -> bytes:
 
 def _parts(answer: requests.Response) -> list[bytes]:
     head = f"Content-Type: {answer.headers['Content-Type']}\r\n\r\n".encode()
-    message = cast(EmailMessage, email.message_from_bytes(head + answer.content, policy=email.policy.HTTP))
+    message = email.message_from_bytes(head + answer.content, policy=email.policy.HTTP)
     return [cast(bytes, part.get_payload(decode=True)) for part in message.iter_parts()]
 
 
