@@ -28,6 +28,8 @@ CHANGES: dict[str, Any] = {
     "storage.scrub.maxMiPerSecond": 7,
     "storage.scrub.suspend": True,
     "storage.sizeGi": 21,
+    "storage.maxObjectMi": 900,
+    "storage.maxObjectSenders": 2,
     "storage.storageClassName": "fast",
     "database.sizeGi": 6,
     "database.storageClassName": "fast",
@@ -148,6 +150,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         node["type"] = "LoadBalancer"
     if path == "encryption.mode":
         del node["reason"]
+    if path == "storage.maxObjectSenders":
+        spec["storage"]["maxObjectMi"] = 900
     if path in ("encryption.dataKeyMaxAgeDays", "encryption.dataKeyMaxChunks"):
         spec["encryption"] = {"mode": "Transit", parts[-1]: value}
     return spec
@@ -171,6 +175,8 @@ def test_the_field_changes_what_is_rendered(path: str):
     base = with_legacy() if path.startswith("dicom.legacyPorts") else archive_manifest()["spec"]
     if path == "gate.service.loadBalancerClass":
         base["gate"]["service"]["type"] = "LoadBalancer"
+    if path == "storage.maxObjectSenders":
+        base["storage"]["maxObjectMi"] = 900
     if path in ("encryption.dataKeyMaxAgeDays", "encryption.dataKeyMaxChunks"):
         base["encryption"] = {"mode": "Transit"}
     assert render.render_archive(desired(changed(path, CHANGES[path]))) != render.render_archive(desired(base))

@@ -68,6 +68,10 @@ def refused(refusal: Refusal, cause: str, aet: str = "") -> None:
 def incoming_store(instance: orthanc.DicomInstance, ingest: Ingest) -> int:
     """Return the status that a C-STORE gets: `SUCCESS` lets Orthanc store the object."""
     aet = instance.GetInstanceRemoteAet()
+    if ingest.too_large(instance.GetInstanceSize()):  # before its bytes are copied once more
+        refused(Refusal.OBJECT_TOO_LARGE, "", aet)
+        _activity.refused(aet, Refusal.OBJECT_TOO_LARGE, time.time())
+        return Refusal.OBJECT_TOO_LARGE.status
     refusal, cause = ingest.refusal(instance, instance.GetInstanceData(), "C-STORE", aet)
     if refusal is None:
         return SUCCESS
@@ -137,6 +141,21 @@ def check_configuration(configuration: dict[str, object]) -> None:
             raise ValueError(f"{key}: {configuration.get(key)!r} is set, the archive plugin needs {needed!r}")
 
 
+def largest(configuration: dict[str, object]) -> int | None:
+    """Return ``PacsArchive.MaxObjectBytes``; None when objects of any size are stored.
+
+    Raises
+    ------
+    ValueError
+        It is no positive whole number.
+    """
+    section = configuration.get("PacsArchive")
+    size = section.get("MaxObjectBytes") if isinstance(section, dict) else None
+    if size is not None and (type(size) is not int or size < 1):
+        raise ValueError("PacsArchive.MaxObjectBytes: a positive whole number is required, or nothing")
+    return size
+
+
 def changed(change: int, level: int, resource: str) -> None:
     """Publish all metrics at zero once Orthanc serves, so that their absence means: no plugin."""
     del level, resource
@@ -153,7 +172,7 @@ def start() -> None:
     check_storage(configuration)
     reserved, accepted = Reserved.from_configuration(configuration), Accepted.from_configuration(configuration)
     quarantine = Quarantine.from_configuration(configuration, lambda: shelf_of(configuration))
-    ingest = Ingest(reserved, accepted, quarantine, InFlight())
+    ingest = Ingest(reserved, accepted, quarantine, InFlight(), largest(configuration))
     orthanc.RegisterIncomingCStoreInstanceFilter(lambda instance: incoming_store(instance, ingest))
     orthanc.RegisterReceivedInstanceCallback(lambda data, origin: ingest.received(data, origin, refused))
     for uri, answer in routes(Acts(quarantine, ingest)).items():

@@ -68,13 +68,27 @@ class Ingest:
         Where a differing duplicate goes.
     in_flight
         Objects being stored now.
+    max_bytes
+        Largest object that is stored; None for any.
     """
 
-    def __init__(self, reserved: Reserved, accepted: Accepted, quarantine: Quarantine, in_flight: InFlight) -> None:
+    def __init__(
+        self,
+        reserved: Reserved,
+        accepted: Accepted,
+        quarantine: Quarantine,
+        in_flight: InFlight,
+        max_bytes: int | None = None,
+    ) -> None:
         self._reserved, self._accepted = reserved, accepted
         self._quarantine, self._in_flight = quarantine, in_flight
+        self._max_bytes = max_bytes
         self._wanted: set[str] = set()
         self._lock = threading.Lock()
+
+    def too_large(self, size: int) -> bool:
+        """Tell whether an object of so many bytes is larger than the archive takes."""
+        return self._max_bytes is not None and size > self._max_bytes
 
     def refusal(self, instance: orthanc.DicomInstance, data: bytes, way: str, aet: str) -> tuple[Refusal | None, str]:
         """Judge one object; whatever fails refuses it.
@@ -159,6 +173,9 @@ class Ingest:
         blanked = data[_MARK] == b"DICM" and data[:128] != PREAMBLE
         if blanked:
             data = PREAMBLE + data[128:]
+        if self.too_large(len(data)):
+            refused(Refusal.OBJECT_TOO_LARGE, "")
+            return orthanc.ReceivedInstanceAction.MODIFY, _NOT_DICOM
         if not self._is_wanted(data):
             try:
                 refusal, cause = self.refusal(orthanc.CreateDicomInstance(data), data, "Upload", "")

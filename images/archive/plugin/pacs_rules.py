@@ -35,6 +35,9 @@ class Refusal(Enum):
     STORE_IN_PROGRESS = ("StoreInProgress", 0xA700)
     """Another copy of this UID with other content is being stored now; a later try gets a final answer."""
 
+    OBJECT_TOO_LARGE = ("ObjectTooLarge", 0xA700)
+    """Larger than the archive takes, for whose size its memory was measured: Out of Resources."""
+
     CHECK_FAILED = ("CheckFailed", 0xA700)
     """The check itself failed (database away, malformed object): not stored, the sender keeps its copy."""
 

@@ -14,6 +14,7 @@ from pacs_operator.domain.encryption import Encryption
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_disjoint
 from pacs_operator.domain.issuers import MAX_ISSUERS, Issuer
+from pacs_operator.domain.largest import LargestObject, check_memory
 from pacs_operator.domain.legacy import LegacyPorts, StaffedHours
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import PROBE_AE_TITLE, Component, Port
@@ -96,7 +97,7 @@ class Quarantine(Model):
     max_gi: Annotated[int, Field(ge=1, le=10_000)] = 10
 
 
-class ImageStorage(Storage):
+class ImageStorage(Storage, LargestObject):
     """The volume that holds the images, and beside them what may not be served."""
 
     quarantine: Quarantine = Quarantine()
@@ -288,6 +289,7 @@ class ArchiveSpec(Model):
                 "spec.encryption.index.mode: StorageClass while spec.database.mode is External, without a volume here",
                 action="leave spec.encryption.index out, or say None and the reason",
             )
+        check_memory(self.storage, self.scheduling.orthanc.memory_mi)
         if self.encryption.data_key_max_chunks and not self.encryption.on:
             raise InvalidSpecError(
                 "spec.encryption.dataKeyMaxChunks: given while mode is None",

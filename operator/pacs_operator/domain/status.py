@@ -75,6 +75,7 @@ class Effective(Model):
     gate_max_associations: int
     conformance_schedule: str
     conformance_time_zone: str
+    orthanc_memory: Annotated[str, Field(max_length=256)] | None = None
     encryption: str  # mode, and reason or age of data keys
 
 

@@ -19,6 +19,7 @@ from pacs_operator.reconcile.metrics import PREFIX
 REASONS = (
     "CheckFailed",
     "DuplicateDiffers",
+    "ObjectTooLarge",
     "ProbeOutsideReserved",
     "ReservedForProbes",
     "SopClassNotAccepted",

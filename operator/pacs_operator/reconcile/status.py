@@ -8,6 +8,7 @@ from pacs_operator.domain.acceptance import Decision
 from pacs_operator.domain.agentconfig import PeerActivity
 from pacs_operator.domain.archive import ArchiveSpec
 from pacs_operator.domain.conditions import ConditionType, merge
+from pacs_operator.domain.largest import MEMORY_BASE_MI, MEMORY_COPIES
 from pacs_operator.domain.names import Component, Port, Zone, namespace_of, service_dns
 from pacs_operator.domain.status import (
     MAX_LISTED_BYTES,
@@ -39,6 +40,7 @@ from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.evidence import Verdict
 from pacs_operator.reconcile.workloads import settled
+from pacs_operator.render import sizes
 
 COARSE = timedelta(minutes=15)
 _NAMED = 8  # peers that a condition names
@@ -155,7 +157,23 @@ def _effective(run: Pass) -> Effective | None:
         gate_max_associations=spec.gate.max_associations,
         conformance_schedule=spec.conformance.schedule,
         conformance_time_zone=spec.conformance.time_zone,
+        orthanc_memory=_memory(run),
         encryption=_encryption(spec),
+    )
+
+
+def _memory(run: Pass) -> str | None:
+    """Return Orthanc's memory, and what it holds."""
+    if run.desired is None:
+        return None
+    storage, limit = run.desired.archive.spec.storage, sizes.main(run.desired, Component.ORTHANC).memory_mi
+    if storage.max_object_mi is None:
+        room = (limit - MEMORY_BASE_MI) // MEMORY_COPIES
+        return f"{limit} MiB: objects of {max(room, 0)} MiB at once; larger ones may end Orthanc (no maxObjectMi)"
+    senders = storage.max_object_senders or 1
+    return (
+        f"{limit} MiB: {MEMORY_COPIES} x {storage.max_object_mi} MiB x {senders} at once + {MEMORY_BASE_MI}; "
+        "larger objects are refused"
     )
 
 

@@ -229,6 +229,7 @@ def _plugins(desired: Desired) -> dict[str, Any]:
             # Orthanc ends when its images lie otherwise; absent, they have to lie in clear.
             **({"StorageEncryption": encryption.mode} if encryption.on else {}),
             "Quarantine": _quarantine(desired),
+            **_largest(desired),
         },
         **({"DicomWeb": DICOMWEB} if desired.archive.spec.dicomweb else {}),
         "PostgreSQL": {
@@ -241,6 +242,11 @@ def _plugins(desired: Desired) -> dict[str, Any]:
             "ConnectionRetryInterval": 5,
         },
     }
+
+
+def _largest(desired: Desired) -> dict[str, int]:
+    largest = desired.archive.spec.storage.max_object_mi
+    return {} if largest is None else {"MaxObjectBytes": largest * 2**20}
 
 
 def _quarantine(desired: Desired) -> dict[str, int]:

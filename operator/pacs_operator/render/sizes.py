@@ -6,8 +6,8 @@ two cores; memory-backed volumes count against the container that wrote them.
 
 Orthanc's memory follows the blueprint's decision 7: about 4 x the largest object x the number of senders that send
 such objects at the same time, whatever plugin is loaded (a C-STORE of 524 MB took 2,037 MB). The default of 2 GiB
-is right for 500 MB in flight at once; tomosynthesis or whole-slide images with several senders need more
-(``spec.scheduling.orthanc.memoryMi``).
+is right for 500 MB in flight at once; tomosynthesis or whole-slide images with several senders need more:
+``spec.storage.maxObjectMi`` derives it, and has larger objects refused.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def main(desired: Desired, component: Component) -> Size:
         Component.ORTHANC: scheduling.orthanc,
         Component.POSTGRES: scheduling.database,
     }.get(component, Resources())
-    default = _gate(desired) if component is Component.GATE else _DEFAULTS[component]
+    default = _default(desired, component)
     return Size(asked.cpu_milli or default.cpu_milli, asked.memory_mi or default.memory_mi)
 
 
@@ -64,6 +64,14 @@ def web(desired: Desired) -> Size:
 def _requests(desired: Desired) -> int:
     dicomweb = desired.archive.spec.dicomweb
     return dicomweb.limits.max_concurrent if dicomweb else 0
+
+
+def _default(desired: Desired, component: Component) -> Size:
+    default = _gate(desired) if component is Component.GATE else _DEFAULTS[component]
+    if component is not Component.ORTHANC:
+        return default
+    # Never less than without a word: readers need memory too.
+    return Size(default.cpu_milli, max(default.memory_mi, desired.archive.spec.storage.orthanc_memory_mi or 0))
 
 
 def _gate(desired: Desired) -> Size:
