@@ -93,6 +93,15 @@ ELSEWHERE = {
     "retention.legalHold": "keeps the data at deletion, and stands on the zones: test_destruction",
     "deletion.confirmName": "decides about a deletion: test_destruction",
     "deletion.graceHours": "decides about a deletion: test_destruction",
+    **dict.fromkeys(
+        (
+            "dicomweb.nodePort",
+            "dicomweb.limits.maxBodyMi",
+            "dicomweb.limits.requestsPerMinute",
+            "dicomweb.limits.maxConcurrent",
+        ),
+        "only with spec.dicomweb: tests/render/test_dicomweb and tests/gate",
+    ),
     "gate.service.loadBalancerNodePorts": "needs another type, and no nodePort: test_exposure",
     "database.mode": "what it takes away and brings: tests/render/test_database",
     **dict.fromkeys(
