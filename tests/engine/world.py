@@ -294,6 +294,8 @@ class World:
         if (item.get("status") or {}).get("conditions"):
             return
         run = key[2].removeprefix("conformance-")
+        spec = self.archive["spec"]
+        expected = checks_of(managed_database=spec["database"]["mode"] == "Managed", dicomweb="dicomweb" in spec)
         checks = [
             CheckResult(
                 check=check.value,
@@ -302,7 +304,7 @@ class World:
                 code=self.code_of_checks.get(check, "rj-1-1-3"),
             )
             for check in Check
-            if check in checks_of(managed_database=self.archive["spec"]["database"]["mode"] == "Managed")
+            if check in expected
         ]
         result = RunResult(run=run, replicas=2, checks=checks)
         self.jobs_run.append(run)
@@ -310,7 +312,7 @@ class World:
         status = {"phase": "Succeeded", "containerStatuses": [{"name": "probe", **terminated}]}
         self._pod(f"{key[2]}-x", key, item["spec"]["template"], status)
         stamp = self.api.now
-        kind = "Complete" if result.passed else "Failed"
+        kind = "Complete" if result.proves(expected) else "Failed"
         self.api.set_status(key, {"conditions": [{"type": kind, "status": "True", "lastTransitionTime": stamp}]})
 
     def _collect(self) -> None:

@@ -4,9 +4,9 @@ A result refers to a check by its value and says by enumerated layer and code wh
 
 * ``tls``: ``alert-<name of the TLS alert>``, ``closed``, ``reset``, ``timeout``, ``handshake-failed``,
   ``full-handshake`` (nothing was resumed), ``resumed``;
-* ``gate``: ``rj-<result>-<source>-<reason>`` (A-ASSOCIATE-RJ, PS3.8 9.3.4), ``abort``, ``closed``, ``reset``,
-  ``timeout``, ``accepted``, ``held-<n>`` (idle connections, or silent associations, open while a peer was served),
-  ``late``;
+* ``gate``: ``rj-<result>-<source>-<reason>`` (A-ASSOCIATE-RJ, PS3.8 9.3.4), ``http-<status>``, ``abort``, ``closed``,
+  ``reset``, ``timeout``, ``accepted``, ``held-<n>`` (idle connections, or silent associations, open while a peer was
+  served), ``late``;
 * ``dicom``: ``status-<hex>`` (DIMSE status), ``closed-after-request``, ``context-refused``, ``differs``, ``missing``,
   ``unexpected``, ``matches-<n>``;
 * ``network``: ``timeout`` (dropped), ``connected``, ``reset``, ``prohibited`` (ICMP), ``replicas-<n>``, ``ports-<n>``
@@ -115,6 +115,13 @@ class Check(StrEnum):
     CONTROL_FOREIGN_REFUSED = "ControlForeignRefused"
     CONTROL_ROUTE_REFUSED = "ControlRouteRefused"
     DIFFERING_DUPLICATE_REFUSED = "DifferingDuplicateRefused"
+    WEB_QUERY = "WebQuery"
+    WEB_RETRIEVE_EQUAL = "WebRetrieveEqual"
+    WEB_NO_CERTIFICATE_REFUSED = "WebNoCertificateRefused"
+    WEB_FOREIGN_CERTIFICATE_REFUSED = "WebForeignCertificateRefused"
+    WEB_UNGRANTED_REFUSED = "WebUngrantedRefused"
+    WEB_ROUTE_REFUSED = "WebRouteRefused"
+    WEB_METHOD_REFUSED = "WebMethodRefused"
     OBJECTS_REMOVED = "ObjectsRemoved"
     NO_RESIDUE = "NoResidue"
 
@@ -142,12 +149,19 @@ class CheckInfo:
     each_replica: bool = False
 
 
-def checks_of(*, managed_database: bool) -> frozenset[Check]:
+#: Of an archive that offers DICOMweb.
+WEB_CHECKS = frozenset(check for check in Check if check.value.startswith("Web"))
+
+
+def checks_of(*, managed_database: bool, dicomweb: bool = False) -> frozenset[Check]:
     """Return the checks that an archive can be put to.
 
     Parameters
     ----------
     managed_database
         Whether it runs its own PostgreSQL; somebody else's is not ours to attack.
+    dicomweb
+        Whether it offers DICOMweb.
     """
-    return frozenset(Check) if managed_database else frozenset(Check) - {Check.POSTGRES_UNREACHABLE}
+    absent = frozenset() if managed_database else frozenset({Check.POSTGRES_UNREACHABLE})
+    return frozenset(Check) - absent - (frozenset() if dicomweb else WEB_CHECKS)

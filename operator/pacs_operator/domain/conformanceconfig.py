@@ -90,6 +90,9 @@ class ConformanceConfig(Model):
 
     gate_port: TcpPort = Port.DICOM_TLS
 
+    gate_web_port: TcpPort | None = None
+    """Where each replica speaks DICOMweb; None: it is off, and not tested."""
+
     gate_outbound_port: TcpPort = Port.GATE_OUTBOUND
     """Must be closed to this pod: the way out is Orthanc's alone."""
 

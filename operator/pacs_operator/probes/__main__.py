@@ -67,7 +67,9 @@ def conformance(
         raise typer.Exit(EXIT_COULD_NOT_RUN) from None
     console().print(conformance_table(result, rows))
     termination_log.write_text(result.to_message(), encoding="ascii")
-    expected = checks_of(managed_database=settings.postgres_host is not None)
+    expected = checks_of(
+        managed_database=settings.postgres_host is not None, dicomweb=settings.gate_web_port is not None
+    )
     raise typer.Exit(exit_code(result, expected))
 
 

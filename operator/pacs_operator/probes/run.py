@@ -19,6 +19,7 @@ from pacs_operator.probes import (
     resumption,
     rightschecks,
     servicechecks,
+    webchecks,
 )
 from pacs_operator.probes.client import NotAssociatedError, Session
 from pacs_operator.probes.gatechecks import ATTACKS, TRY_LATER
@@ -144,6 +145,7 @@ class Run:
         yield Check.PROBE_CONFINED, None, lambda: rightschecks.probe_confined(self._good(), self._exchange)
         for check in UNLISTED:
             yield check, None, partial(self._unlisted, check)
+        yield from self._web_steps()
         yield from self._network_steps()
         yield Check.CONTROL_FOREIGN_REFUSED, None, lambda: control.foreign_refused(self._setting)
         yield Check.CONTROL_ROUTE_REFUSED, None, lambda: control.route_refused(self._setting)
@@ -152,6 +154,14 @@ class Run:
         yield Check.DIFFERING_DUPLICATE_REFUSED, None, duplicate
         yield Check.OBJECTS_REMOVED, None, self._remove
         yield Check.NO_RESIDUE, None, lambda: control.no_residue(self._setting, self._good())
+
+    def _web_steps(self) -> Iterator[Step]:
+        if self._config.gate_web_port is None:
+            return
+        for check, act in ((Check.WEB_QUERY, webchecks.query), (Check.WEB_RETRIEVE_EQUAL, webchecks.retrieve)):
+            yield from self._each_replica(check, partial(act, self._setting, exchange=self._exchange))
+        for check in webchecks.ATTACKS:
+            yield from self._each_replica(check, partial(webchecks.refused, self._setting, check))
 
     def _crowding_steps(self) -> Iterator[Step]:
         setting = self._setting

@@ -138,9 +138,10 @@ def step(run: Pass) -> None:
 
 
 def expected(run: Pass) -> frozenset[Check]:
-    """Return the checks that this archive can be put to: without a database of its own, none that attacks one."""
-    external = run.archive is not None and run.archive.spec.database.external is not None
-    return checks_of(managed_database=not external)
+    """Return the checks that this archive can be put to: none that attacks what it does not have."""
+    spec = run.archive.spec if run.archive else None
+    external = spec is not None and spec.database.external is not None
+    return checks_of(managed_database=not external, dicomweb=spec is not None and spec.dicomweb is not None)
 
 
 def attacked(run: Pass) -> str:

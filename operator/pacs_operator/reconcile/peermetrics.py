@@ -148,12 +148,17 @@ def _counts(pods: Iterable[tuple[str, PodCounts]]) -> Iterator[Metric]:
     )
     rejections = CounterMetricFamily(
         f"{PREFIX}_peer_rejections",
-        "Associations (gate) and objects (Orthanc) of a peer that were refused, since the pod started",
+        "Associations, requests (gate) and objects (Orthanc) of a peer that were refused, since the pod started",
         labels=labels,
     )
     limited = CounterMetricFamily(
         f"{PREFIX}_peer_limited",
         "Associations of a peer that its own limits refused, since the gate pod started",
+        labels=labels,
+    )
+    requests = CounterMetricFamily(
+        f"{PREFIX}_peer_requests",
+        "DICOMweb requests of a peer that were let through, since the gate pod started",
         labels=labels,
     )
     open_now = GaugeMetricFamily(f"{PREFIX}_peer_open_associations", "A peer's open associations", labels=labels)
@@ -164,5 +169,6 @@ def _counts(pods: Iterable[tuple[str, PodCounts]]) -> Iterator[Metric]:
             stores.add_metric(row, counts.seen.stores)
         else:
             limited.add_metric(row, counts.seen.limited)
+            requests.add_metric(row, counts.seen.requests)
             open_now.add_metric(row, counts.seen.open_associations)
-    yield from (stores, rejections, limited, open_now)
+    yield from (stores, rejections, limited, requests, open_now)

@@ -3,7 +3,7 @@
 from pacs_operator.domain.conformanceconfig import CONFORMANCE_FILE, Bounds, ConformanceConfig
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.gatepeers import largest_share
-from pacs_operator.domain.names import Component, Zone, namespace_of, service_dns
+from pacs_operator.domain.names import Component, Port, Zone, namespace_of, service_dns
 from pacs_operator.domain.probepeers import CONFORMANCE_ASSOCIATIONS, STORE_ONLY_ASSOCIATIONS
 from pacs_operator.render import agent, pods, sizes
 from pacs_operator.render.gate_workload import REPLICAS_SERVICE
@@ -32,6 +32,7 @@ def config(desired: Desired, run: str) -> ConformanceConfig:
         gate_host=service_dns(Component.GATE, archive),
         gate_replicas_host=f"{REPLICAS_SERVICE}.{namespace_of(archive, Zone.EDGE)}.svc",
         gate_replicas=gate.replicas,
+        gate_web_port=Port.GATE_WEB if desired.archive.spec.dicomweb else None,
         legacy_ports=sorted(peer.legacy.port for peer in desired.peers.peers if peer.legacy),
         # A quarter, however small the gate: nobody waits for a probe.
         silent_associations=min(CONFORMANCE_ASSOCIATIONS, max(1, gate.max_associations // 4)),
