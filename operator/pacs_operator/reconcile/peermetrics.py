@@ -169,6 +169,7 @@ def _counts(pods: Iterable[tuple[str, PodCounts]]) -> Iterator[Metric]:
             stores.add_metric(row, counts.seen.stores)
         else:
             limited.add_metric(row, counts.seen.limited)
-            requests.add_metric(row, counts.seen.requests)
+            if counts.seen.last_request:
+                requests.add_metric(row, counts.seen.requests)
             open_now.add_metric(row, counts.seen.open_associations)
     yield from (stores, rejections, limited, requests, open_now)
