@@ -74,6 +74,8 @@ class WeakServer:
                 if request is not None and request[0] == 0x01:
                     secured.sendall(_accept(request))
                     read_pdu(secured)
+                if isinstance(secured, ssl.SSLSocket):
+                    secured.unwrap()  # an end without close_notify has OpenSSL 3.5 forget the session
 
     def close(self) -> None:
         """Stop listening."""
