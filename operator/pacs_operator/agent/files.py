@@ -116,6 +116,8 @@ def used_percent(folder: Path) -> int | None:
         found = os.statvfs(folder)
     except OSError:
         return None
-    if found.f_blocks == 0:
+    used = found.f_blocks - found.f_bfree
+    room = used + found.f_bavail  # as df counts: blocks kept back for root are neither used nor to be had
+    if room == 0:
         return None
-    return math.ceil(100 * (1 - found.f_bavail / found.f_blocks))
+    return math.ceil(100 * used / room)
