@@ -1,6 +1,7 @@
 """``PacsImport`` on a real API server: bad input with its way out, what never changes, and where one may stand."""
 
 import copy
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,18 @@ from .conftest import as_user
 from .test_bad_input import changed
 
 EXAMPLE = yaml.safe_load((Path(__file__).parents[2] / "examples" / "import.yaml").read_text())
-EXAMPLE["metadata"]["namespace"] = "default"
-WHERE = ("pacs-operator.io", "v1alpha1", "default", "pacsimports")
+# An archive that no other test speaks of: the chart's policy, once there, holds for all.
+EXAMPLE["spec"]["archiveRef"]["name"] = "bringing"
+EXAMPLE["metadata"]["namespace"] = "bringing-ops"
+WHERE = ("pacs-operator.io", "v1alpha1", "bringing-ops", "pacsimports")
 PEM = "-----BEGIN CERTIFICATE-----"
 MUTUAL = {"mode": "Mutual", "caPEM": PEM, "serverName": "old-pacs.example"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def namespaces(api: client.ApiClient) -> None:
+    for name in ("bringing-ops", "elsewhere"):
+        client.CoreV1Api(api).create_namespace({"metadata": {"name": name}})  # type: ignore[arg-type]
 
 
 def put(api: CustomObjectsApi, body: dict[str, Any]) -> None:
@@ -79,17 +88,15 @@ def test_only_suspend_can_change(crds: CustomObjectsApi) -> None:
 
 
 def test_an_import_stands_in_its_archives_ops_zone(chart: client.ApiClient) -> None:
-    namespaces = client.CoreV1Api(chart)
-    for name in ("radiology-ops", "elsewhere"):
-        namespaces.create_namespace({"metadata": {"name": name}})  # type: ignore[arg-type]
     somebody = CustomObjectsApi(as_user(chart, "anna", "system:masters"))
 
     def attempt(namespace: str) -> None:
         body = changed(EXAMPLE, "metadata.namespace", namespace)
         somebody.create_namespaced_custom_object(*WHERE[:2], namespace, WHERE[3], body, dry_run="All")
 
-    attempt("radiology-ops")
+    attempt("bringing-ops")
     with pytest.raises(ApiException) as caught:
-        for _ in range(100):  # until the policy has taken effect
+        for _ in range(300):  # until the policy has taken effect
             attempt("elsewhere")
-    assert "stand in namespace radiology-ops, not in elsewhere" in str(caught.value.body)
+            time.sleep(0.1)
+    assert "stand in namespace bringing-ops, not in elsewhere" in str(caught.value.body)

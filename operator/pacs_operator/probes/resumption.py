@@ -40,16 +40,19 @@ def _resume(setting: Setting, endpoint: Endpoint, trust: Trust, version: ssl.TLS
     caller = Caller(setting.config.peer.ae_title, setting.config.archive_ae_title, context, trust.server_name)
     session = None
     result = Resumption(Answer(accepted=False, served=False, layer=Layer.NETWORK, code="not-reached"))
-    for _ in range(2):
-        stream = opened(endpoint, caller, setting.waits, session)
-        if isinstance(stream, Answer):
-            return Resumption(stream)
-        with contextlib.closing(stream):
-            answer = converse(stream, caller)
+    # The first connection stays open until the second is made: OpenSSL forgets a session whose connection ended
+    # without close_notify, and a server that ends so would look as if it refused to resume.
+    with contextlib.ExitStack() as held:
+        for _ in range(2):
+            stream = opened(endpoint, caller, setting.waits, session)
+            if isinstance(stream, Answer):
+                return Resumption(stream)
+            held.enter_context(contextlib.closing(stream))
+            # Without release, after which the server ends it. Of TLS 1.3 a session comes with the first answer.
+            answer = converse(stream, caller, release=False)
             secured = stream if isinstance(stream, ssl.SSLSocket) else None
-            # Of TLS 1.3 a session comes with the first answer, not with the handshake.
             session = secured.session if secured else None
             result = Resumption(answer, bool(secured and secured.session_reused))
-        if not answer.accepted:
-            break
+            if not answer.accepted:
+                break
     return result

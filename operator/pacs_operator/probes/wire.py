@@ -141,10 +141,10 @@ def handshake_code(error: OSError) -> tuple[Layer, str]:
     return Layer.TLS, "timeout" if isinstance(error, TimeoutError) else "reset"
 
 
-def converse(stream: socket.socket, caller: Caller) -> Answer:
-    """Ask for an association and, where it is granted, for an echo."""
+def converse(stream: socket.socket, caller: Caller, *, release: bool = True) -> Answer:
+    """Ask for an association and, where it is granted, for an echo; then release it, unless it is to stay open."""
     refusal = ask_association(stream, caller)
-    return _echo(stream) if refusal is None else refusal
+    return _echo(stream, release=release) if refusal is None else refusal
 
 
 def ask_association(stream: socket.socket, caller: Caller) -> Answer | None:
@@ -184,8 +184,8 @@ def _answer_to_request(stream: socket.socket, *, plaintext: bool) -> bytes | Ans
     return _nothing(Layer.TLS, alert) if alert else pdu
 
 
-def _echo(stream: socket.socket) -> Answer:
-    """Ask for C-ECHO on presentation context 1 and release."""
+def _echo(stream: socket.socket, *, release: bool) -> Answer:
+    """Ask for C-ECHO on presentation context 1, and release the association."""
     try:
         for fragment in _echo_request():
             stream.sendall(fragment)
@@ -193,10 +193,11 @@ def _echo(stream: socket.socket) -> Answer:
         if pdu is None or pdu[0] != _DATA:
             return Answer(True, False, Layer.DICOM, "closed-after-request")
         status = _echo_status(pdu)
-        release = A_RELEASE_RQ()
-        release.from_primitive(A_RELEASE())
-        stream.sendall(release.encode())
-        read_pdu(stream)
+        if release:
+            request = A_RELEASE_RQ()
+            request.from_primitive(A_RELEASE())
+            stream.sendall(request.encode())
+            read_pdu(stream)
     except TimeoutError:
         return Answer(True, False, Layer.DICOM, "timeout")
     except OSError:
