@@ -135,6 +135,9 @@ class Run:
         for check in FINDS:
             yield check, None, partial(self._find, check)
         yield Check.GET_EQUAL, None, lambda: servicechecks.get_equal(self._good(), self._exchange)
+        # Before the attacks, whose twins store more objects of the run.
+        for check, act in ((Check.WEB_QUERY, webchecks.query), (Check.WEB_RETRIEVE_EQUAL, webchecks.retrieve)):
+            yield from self._each_web_replica(check, partial(act, self._setting, exchange=self._exchange))
         for check in ATTACKS:
             yield from self._each_replica(check, partial(gatechecks.refused, self._setting, check))
         resumed = partial(resumption.resumption_refused, self._setting)
@@ -145,7 +148,8 @@ class Run:
         yield Check.PROBE_CONFINED, None, lambda: rightschecks.probe_confined(self._good(), self._exchange)
         for check in UNLISTED:
             yield check, None, partial(self._unlisted, check)
-        yield from self._web_steps()
+        for check in webchecks.ATTACKS:
+            yield from self._each_web_replica(check, partial(webchecks.refused, self._setting, check))
         yield from self._network_steps()
         yield Check.CONTROL_FOREIGN_REFUSED, None, lambda: control.foreign_refused(self._setting)
         yield Check.CONTROL_ROUTE_REFUSED, None, lambda: control.route_refused(self._setting)
@@ -154,14 +158,6 @@ class Run:
         yield Check.DIFFERING_DUPLICATE_REFUSED, None, duplicate
         yield Check.OBJECTS_REMOVED, None, self._remove
         yield Check.NO_RESIDUE, None, lambda: control.no_residue(self._setting, self._good())
-
-    def _web_steps(self) -> Iterator[Step]:
-        if self._config.gate_web_port is None:
-            return
-        for check, act in ((Check.WEB_QUERY, webchecks.query), (Check.WEB_RETRIEVE_EQUAL, webchecks.retrieve)):
-            yield from self._each_replica(check, partial(act, self._setting, exchange=self._exchange))
-        for check in webchecks.ATTACKS:
-            yield from self._each_replica(check, partial(webchecks.refused, self._setting, check))
 
     def _crowding_steps(self) -> Iterator[Step]:
         setting = self._setting
@@ -183,6 +179,9 @@ class Run:
             yield check, None, lambda: not_run("unresolved")
         for number, replica in enumerate(self._replicas, start=1):
             yield check, number, partial(step, replica)
+
+    def _each_web_replica(self, check: Check, step: Callable[[Endpoint], Verdict]) -> Iterator[Step]:
+        return self._each_replica(check, step) if self._config.gate_web_port is not None else iter(())
 
     def _count_replicas(self) -> Verdict:
         found = len(self._replicas)

@@ -32,7 +32,7 @@ local limited = one_of({
   end,
 })
 
--- "filter lua.body_in_pieces": of a body whose length it is told, Orthanc first makes a file in clear.
+-- "filter lua.body_in_pieces": Orthanc cannot take a large body whose length it is told (decision 31).
 local pieces = one_of({
   http_headers = function(_, txn, message)
     if not message.channel:is_resp() and txn:get_var("txn.service") == "Stow" then
