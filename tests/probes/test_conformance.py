@@ -338,6 +338,19 @@ def test_a_run_past_its_time_is_called_off_but_still_removes_its_objects(world: 
     assert not result.proves(EVERY)
 
 
+def test_the_runs_objects_are_searched_by_web_before_attacks_store_more(world: World) -> None:
+    config = world.start()
+    asked = frozenset({Check.WEB_QUERY, Check.PLAINTEXT_REFUSED})
+    # No DICOMweb there: what is looked at is the order.
+    with prepared(config.model_copy(update={"gate_web_port": config.gate_port})) as setting:
+        run = Run(setting, asked)
+        run.go()
+    assert [row.check for row in run.rows] == [
+        *[Check.WEB_QUERY] * len(REPLICAS),
+        *[Check.PLAINTEXT_REFUSED] * len(REPLICAS),
+    ]
+
+
 def test_without_the_archive_nothing_is_passed_that_was_not_proven(world: World) -> None:
     config = world.start()
     for gate in world.gates:
