@@ -313,5 +313,6 @@ def seen_time(text: str) -> datetime:
 def test_live_peer_has_no_field_the_gate_ignores() -> None:
     """A field added to the contract must be looked at here: enforced at the gate, or known to be Orthanc's."""
     limits = {"max_associations", "associations_per_minute"}
-    enforced = {"id", "dns_name", "ae_titles", "source_cidrs", "contained", "tls_exception_until", "legacy"} | limits
+    identity = {"id", "dns_name", "issuer", "spki", "legacy"}
+    enforced = identity | limits | {"ae_titles", "source_cidrs", "contained", "tls_exception_until", "ends"}
     assert set(LivePeer.model_fields) == enforced | {"outbound", "rights", "move_destinations"}

@@ -40,8 +40,8 @@ def test_every_refusal_is_counted_once_and_the_newest_named() -> None:
         activity.refused("CT1", refusal, NOON + second)
     seen = activity.report()["CT1"]
     counts = {key: value for key, value in seen.items() if key.startswith("refused")}
-    assert counts == {"refusedDuplicates": 1, "refusedReserved": 2, "refusedOther": 4}
-    assert (seen["lastRefusal"], seen["lastRefusalReason"]) == ("2026-11-22T12:00:06Z", "CheckFailed")
+    assert counts == {"refusedDuplicates": 1, "refusedReserved": 2, "refusedOther": 5}
+    assert (seen["lastRefusal"], seen["lastRefusalReason"]) == ("2026-11-22T12:00:07Z", "CheckFailed")
     assert "lastStore" not in seen
 
 

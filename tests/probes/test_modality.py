@@ -92,7 +92,8 @@ def test_an_object_lost_after_success_is_told(go: Go) -> None:
 def test_an_open_reserved_prefix_is_told(go: Go) -> None:
     status, _, document = go("reserved", faults=Faults(store_anything=True))
     assert status == 1
-    assert document["reserved"] == {"attack": "status-0000", "twin": "status-0000"}
+    # The attack lies there now, so that its twin comes under a known UID with another patient.
+    assert document["reserved"] == {"attack": "status-0000", "twin": "status-0111"}
 
 
 def test_a_closed_reserved_prefix_beside_its_twin_is_fine(go: Go) -> None:
