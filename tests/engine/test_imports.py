@@ -206,6 +206,34 @@ def test_what_cannot_be_is_refused_and_keeps_no_other_back(
     assert condition(ready, key=("PacsImport", "radiology-ops", "good")) == ("True", "Importing")
 
 
+@pytest.mark.parametrize("lacking", ["Store", "Find", "Get", "Echo"])  # the last is the allowed twin
+def test_an_import_is_no_more_than_any_peer_may_be(ready: World, lacking: str):
+    def most(*rights: str) -> None:
+        ready.api.edit(ARCHIVE_KEY, "kubectl", lambda live: live["spec"]["peers"].update(maxRights=[*rights]))
+        ready.settle(ready.process)
+
+    add(ready)
+    most(*({"Echo", "Store", "Find", "Get"} - {lacking}))
+    in_the_list = "probe/import" in {peer.id for peer in ready.live_peers().peers}
+    if lacking == "Echo":
+        assert (condition(ready), in_the_list) == (("True", "Importing"), True)
+        return
+    assert (condition(ready), in_the_list, jobs(ready)) == (("False", "ImportRightsNotAllowed"), False, [])
+    message = ready.api.objects[KEY]["status"]["conditions"][1]["message"]
+    assert f"needs {lacking}," in message
+    assert "spec.peers.maxRights" in message
+    most("Echo", "Store", "Find", "Get")
+    assert condition(ready) == ("True", "Importing")
+
+
+def test_rights_that_end_with_the_import_change_nothing_of_it(ready: World):
+    ready.slices = [DONE]
+    add(ready)
+    ready.api.edit(ARCHIVE_KEY, "kubectl", lambda live: live["spec"]["peers"].update(maxRights=["Echo", "Store"]))
+    ready.settle(ready.process)
+    assert condition(ready) == ("False", "Finished")
+
+
 def test_an_import_for_another_archive_is_none_of_ours(ready: World):
     add(ready, import_manifest(archive="cardiology"))
     assert jobs(ready) == []

@@ -1,11 +1,14 @@
 """Orthanc's memory follows from the largest object, and the largest object from nothing else."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from pacs_operator.domain.errors import InvalidSpecError
+from pacs_operator.domain.facts import Importing
+from pacs_operator.domain.importing import ImportSpec
 from pacs_operator.render import render_archive
 from tests.render.archives import SPEC, config_data, containers, desired, pod_templates
 
@@ -49,3 +52,27 @@ def test_a_limit_that_cannot_hold_them_is_refused() -> None:
 def test_senders_without_a_size_say_nothing() -> None:
     with pytest.raises(InvalidSpecError, match="maxObjectSenders"):
         of({"maxObjectSenders": 2})
+
+
+@pytest.mark.parametrize(
+    ("storage", "associations", "expected"),
+    [
+        ({}, 4, "1536Mi"),
+        ({"maxObjectMi": 359}, 1, "1536Mi"),
+        ({"maxObjectMi": 360}, 1, "1540Mi"),
+        ({"maxObjectMi": 360}, 4, "5860Mi"),
+    ],
+)
+def test_an_import_has_memory_for_the_largest_object_of_each_association(
+    storage: dict[str, Any], associations: int, expected: str
+) -> None:
+    source = {
+        "address": "198.18.50.1", "port": 104, "calledAETitle": "A", "callingAETitle": "B",
+        "tls": {"mode": "Plaintext", "reason": "the old archive speaks no TLS"},
+    }  # fmt: skip
+    spec = {"archiveRef": {"name": "radiology"}, "source": source, "rateLimit": {"associations": associations}}
+    importing = Importing("old-pacs", "u1", ImportSpec.model_validate(spec), "i1")
+    manifests = render_archive(replace(desired({"storage": SPEC["storage"] | storage}), importing=importing))
+    pods = [pod for workload, pod in pod_templates(manifests) if workload["metadata"]["name"] == "import-i1"]
+    (container,) = [one for one in containers(pods[0]) if one["name"] == "importer"]
+    assert container["resources"]["limits"]["memory"] == expected

@@ -150,7 +150,7 @@ class Stop(StrEnum):
 class Code(StrEnum):
     """Why an object did not arrive."""
 
-    DUPLICATE_DIFFERS = "DuplicateDiffers"  # another content under this UID: the archive keeps it in quarantine
+    DUPLICATE_DIFFERS = "DuplicateDiffers"  # another content under this UID: in quarantine if that has room
     NOT_ACCEPTED = "NotAccepted"  # SOP class or transfer syntax is not on the archive's list
     NOT_AUTHORIZED = "NotAuthorized"  # it bears the reserved identifiers of the archive's probes
     CANNOT_UNDERSTAND = "CannotUnderstand"  # malformed
@@ -158,6 +158,7 @@ class Code(StrEnum):
     NOT_DELIVERED = "NotDelivered"  # the source lists it and does not hand it out
     SOURCE_BREAKS = "SourceBreaks"  # the association breaks whenever it is asked for
     ARCHIVE_BREAKS = "ArchiveBreaks"  # the same at the archive
+    INTERRUPTED = "Interrupted"  # the importer's pod ended three times with it in hand, as by its memory limit
     ANOTHER_OBJECT = "AnotherObject"  # what came bears another UID inside than it was announced with
     READ_BACK_DIFFERS = "ReadBackDiffers"  # the archive gives back something else
     NOT_READ_BACK = "NotReadBack"  # the archive took it and does not give it back

@@ -12,6 +12,8 @@ from pacs_operator.domain.names import (
 )
 from pacs_operator.domain.peer import Right
 
+#: Without one of these an import cannot work: it stores, and asks and gets back what it stored.
+IMPORT_NEEDS = (Right.STORE, Right.FIND, Right.GET)
 CONFORMANCE_PEER_ID = "probe/conformance"
 STORE_ONLY_PEER_ID = "probe/store-only"
 IMPORT_PEER_ID = "probe/import"
@@ -63,7 +65,7 @@ def import_peer(archive: str) -> LivePeer:
         dns_name=service_dns(Component.IMPORTER, archive),
         ae_titles=[IMPORT_AE_TITLE],
         source_cidrs=[],
-        rights=[Right.ECHO, Right.STORE, Right.FIND, Right.GET],
+        rights=[Right.ECHO, *IMPORT_NEEDS],
         max_associations=8,
     )
 

@@ -1,8 +1,11 @@
 """Objects of one series brought over: out of the source, through the gate, back out of the archive, and compared."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Self
 
 from pacs_operator.domain.importing import Code, Stop
 from pacs_operator.importer.content import Content, content_of
@@ -12,6 +15,7 @@ from pacs_operator.importer.node import BrokenError, Node, NotTakenError, QueryE
 from pacs_operator.probes.client import SUCCESS
 
 _AGAIN = 0xA700  # what the source is told for objects that come after the end of the slice
+_IDLE_SECONDS = 60.0  # half of what Orthanc lets an association be silent (DicomScpTimeout)
 _DUPLICATE, _NOT_AUTHORIZED, _CLASS_NOT_TAKEN = 0x0111, 0x0124, 0x0122
 _WARNINGS = range(0xB000, 0xC000)
 
@@ -56,6 +60,42 @@ class _Batch:
         )
 
 
+class Door:
+    """The archive's door while a unit is on its way: opened again where a slow source let it stand too long.
+
+    Parameters
+    ----------
+    archive, sop_class
+        Where to store, and what.
+    clock
+        Seconds, monotonic.
+    """
+
+    def __init__(self, archive: Node, sop_class: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._archive, self._sop_class, self._clock = archive, sop_class, clock
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _open(self) -> None:
+        self._stack.close()
+        self.storage = self._stack.enter_context(self._archive.storing(self._sop_class))
+        self._used = self._clock()
+
+    def store(self, uid: str, encoded: bytes, syntax: str) -> int:
+        """Store one object and return the status; raises what `Storage.store` does, and `Halted` if none opens."""
+        if not self.storage.is_open or self._clock() - self._used > _IDLE_SECONDS:
+            self._open()
+        status = self.storage.store(uid, encoded, syntax)
+        self._used = self._clock()
+        return status
+
+
 class Exchange:
     """Brings units over; one object of any thread alone is sure to be whole, so a unit can be cut off anywhere.
 
@@ -81,11 +121,15 @@ class Exchange:
         BrokenError
             The source ended the association in the middle; what came is written down.
         """
-        with self._archive.storing(unit.sop_class) as storage:
-            there = _there(storage, unit)
+        with self._journal.carrying(entry.uid for entry in unit.entries):
+            self._bring(unit)
+
+    def _bring(self, unit: Unit) -> None:
+        with Door(self._archive, unit.sop_class) as door:
+            there = _there(door.storage, unit)
             batch = _Batch(unit, self._read(unit, sorted(there)))
             self._journal.sending(uid for uid in batch.entries if uid not in there)
-            broken = self._carry(batch, storage)
+            broken = self._carry(batch, door)
         self._journal.settle(batch.settled)
         if batch.halt is not None:
             self._watch.halt(batch.halt)
@@ -113,7 +157,7 @@ class Exchange:
             raise Halted(Stop.ARCHIVE_UNREACHABLE) from None
         return found
 
-    def _carry(self, batch: _Batch, storage: Storage) -> bool:
+    def _carry(self, batch: _Batch, door: "Door") -> bool:
         """Have the source send what the unit names; tell whether it broke off."""
         unit = batch.unit
 
@@ -124,7 +168,7 @@ class Exchange:
                 return SUCCESS  # nobody asked for it
             self._pace.wait()
             batch.came.add(uid)
-            self._take(batch, storage, uid, encoded, syntax)
+            self._take(batch, door, uid, encoded, syntax)
             return SUCCESS
 
         with self._source.retrieving(unit.sop_class, keep) as retrieval:
@@ -144,7 +188,7 @@ class Exchange:
             return []  # not the source's fault
         return [uid for uid in batch.entries if uid not in batch.came]
 
-    def _take(self, batch: _Batch, storage: Storage, uid: str, encoded: bytes, syntax: str) -> None:
+    def _take(self, batch: _Batch, door: "Door", uid: str, encoded: bytes, syntax: str) -> None:
         """Judge one object that came, and store it unless the archive has just this."""
         content = content_of(encoded, syntax)
         if content.uid not in ("", uid):
@@ -155,13 +199,16 @@ class Exchange:
             batch.settle(uid, State.IMPORTED if ours else State.IDENTICAL, None, content)
             return
         try:
-            status = storage.store(uid, encoded, syntax)
+            status = door.store(uid, encoded, syntax)
         except NotTakenError:
             batch.settle(uid, State.REFUSED, Code.NOT_ACCEPTED, content)
             return
         except BrokenError:
             self._journal.tried([(uid, Code.ARCHIVE_BREAKS)])
             batch.halt = Stop.ARCHIVE_UNREACHABLE
+            return
+        except Halted as halted:  # no new association; nothing was sent, so nothing was tried
+            batch.halt = halted.stop
             return
         self._judge(batch, uid, content, status)
 

@@ -17,6 +17,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS range (first TEXT, last TEXT, at_limit INTEGER NOT NULL, PRIMARY KEY (first, last));
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS study (uid TEXT PRIMARY KEY, listed INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE IF NOT EXISTS timed (uid TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS carried (uid TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS series (uid TEXT PRIMARY KEY, study TEXT NOT NULL, missing INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS object (
   uid TEXT PRIMARY KEY, study TEXT NOT NULL, series TEXT NOT NULL, class TEXT NOT NULL,
@@ -24,6 +26,10 @@ CREATE TABLE IF NOT EXISTS object (
 CREATE INDEX IF NOT EXISTS object_study ON object (study, state);
 CREATE INDEX IF NOT EXISTS object_state ON object (state);
 """
+
+
+#: Begins the names of series that only stand for what the source answered with and did not name.
+UNNAMED = "?"
 
 
 class State(StrEnum):
@@ -119,11 +125,23 @@ class Journal:
         """Tell whether a range of dates was asked for already."""
         return bool(self._rows("SELECT 1 FROM range WHERE first = ? AND last = ?", first, last))
 
-    def add_studies(self, uids: Iterable[str], asked: tuple[str, str], at_limit: int) -> None:
-        """Write down the studies of a range, and that it was asked for."""
+    def add_studies(self, uids: Iterable[str], asked: tuple[str, str], at_limit: int, *, timed: bool = False) -> None:
+        """Write down the studies of a range, and that it was asked for; ``timed``: by a time of the day."""
+        rows = [(uid,) for uid in uids]
         with self._transaction() as db:
-            db.executemany("INSERT OR IGNORE INTO study (uid) VALUES (?)", [(uid,) for uid in uids])
+            db.executemany("INSERT OR IGNORE INTO study (uid) VALUES (?)", rows)
+            if timed:
+                db.executemany("INSERT OR IGNORE INTO timed VALUES (?)", rows)
             db.execute("INSERT OR REPLACE INTO range VALUES (?, ?, ?)", (*asked, at_limit))
+
+    def add_unnamed(self, name: str) -> None:
+        """Write down that the source answered with a study that cannot be asked for."""
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO series VALUES (?, '', 1)", (name,))
+
+    def timed(self) -> set[str]:
+        """Return the UIDs of studies that were found by a time of the day."""
+        return {str(uid) for (uid,) in self._rows("SELECT uid FROM timed")}
 
     def studies(self) -> set[str]:
         """Return the UIDs of all studies that are known."""
@@ -189,6 +207,38 @@ class Journal:
             db.executemany("UPDATE object SET state = ?, code = ?, syntax = ?, digest = ? WHERE uid = ?", rows)
         self.moved += len(rows)
 
+    @contextmanager
+    def carrying(self, uids: Iterable[str]) -> Iterator[None]:
+        """Mark objects as being in hand; only a process that ends meanwhile leaves the marks."""
+        rows = [(uid,) for uid in uids]
+        with self._transaction() as db:
+            db.executemany("INSERT OR IGNORE INTO carried VALUES (?)", rows)
+        try:
+            yield
+        except Exception:
+            self._put_down(rows)
+            raise
+        self._put_down(rows)
+
+    def _put_down(self, rows: list[tuple[str]]) -> None:
+        with self._transaction() as db:
+            db.executemany("DELETE FROM carried WHERE uid = ?", rows)
+
+    def count_interrupted(self) -> None:
+        """Count a failed try of each object that an earlier process ended with: one of them may have ended it."""
+        rows = self._rows(
+            "SELECT uid FROM carried WHERE uid IN (SELECT uid FROM object WHERE state IN (?, ?))", *PENDING
+        )
+        self.tried((str(uid), Code.INTERRUPTED) for (uid,) in rows)
+        with self._transaction() as db:
+            db.execute("DELETE FROM carried")
+
+    @property
+    def interrupted(self) -> bool:
+        """Tell whether something is left with which an earlier process ended."""
+        query = "SELECT 1 FROM object WHERE code = ? AND state IN (?, ?) LIMIT 1"
+        return bool(self._rows(query, Code.INTERRUPTED, *PENDING))
+
     def tried(self, failures: Iterable[tuple[str, Code]]) -> None:
         """Count a try that failed; the last one is final."""
         with self._transaction() as db:
@@ -205,7 +255,7 @@ class Journal:
         }
         return ImportCounts(
             studies=self._count("study"),
-            series=self._count("series"),
+            series=self._count("series", f"WHERE uid NOT LIKE '{UNNAMED}%'"),
             objects=sum(states.values()),
             pending=sum(states.get(state, 0) for state in PENDING),
             **{state.lower(): states.get(state, 0) for state in State if state not in PENDING},
@@ -240,8 +290,8 @@ class Journal:
         rows = self._rows("SELECT study, uid, missing FROM series WHERE missing > 0 ORDER BY study, uid")
         return [(str(study), str(uid), int(str(number))) for study, uid, number in rows]
 
-    def _count(self, table: str) -> int:
-        return int(str(self._rows(f"SELECT count(*) FROM {table}")[0][0]))  # noqa: S608  # a name of ours
+    def _count(self, table: str, where: str = "") -> int:
+        return int(str(self._rows(f"SELECT count(*) FROM {table} {where}")[0][0]))  # noqa: S608  # words of ours
 
 
 def _entry(row: tuple[object, ...]) -> Entry:

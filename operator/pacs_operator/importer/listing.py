@@ -1,14 +1,15 @@
 """What the source has: studies by slices of dates, so that no query meets its limit, then each study's objects."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
+from hashlib import sha256
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from pacs_operator.domain.importing import Code, ImportConfig, Selection, Stop
-from pacs_operator.importer.journal import Entry, Journal, State
+from pacs_operator.importer.journal import UNNAMED, Entry, Journal, State
 from pacs_operator.importer.limits import Halted, Watch
 from pacs_operator.importer.node import BrokenError, Node, Query, QueryError
 
@@ -19,6 +20,8 @@ _SECONDS = 86_400
 _SHORTEST = 60  # seconds of a day; within a minute nothing is split any more
 _MOST_ANSWERS = 200_000  # of one query, for the memory's sake
 ALL = ("", "")
+# Also those that no standard allows (a component with a leading zero): devices gave them out, and images bear them.
+_UID = re.compile(r"[0-9.]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,14 @@ class Span:
     def keys(self) -> dict[str, str]:
         """Return the matching keys (PS3.4 C.2.2.2.5: range matching)."""
         found = {"StudyDate": f"{self.first:%Y%m%d}-{self.last:%Y%m%d}"}
-        if (self.begin, self.end) != (0, _SECONDS - 1):
+        if self.part_of_day:
             found["StudyTime"] = f"{_clock(self.begin)}-{_clock(self.end)}.999999"
         return found
+
+    @property
+    def part_of_day(self) -> bool:
+        """Tell whether it is less than a day."""
+        return (self.begin, self.end) != (0, _SECONDS - 1)
 
     @property
     def mark(self) -> tuple[str, str]:
@@ -69,6 +77,15 @@ def spans(first: date, last: date) -> Iterator[Span]:
         first = end + _DAY
 
 
+@dataclass(frozen=True)
+class _Held:
+    """What the query without a date told: how many studies, and whether that is surely all, or surely cut off."""
+
+    studies: int
+    whole: bool
+    cut: bool
+
+
 class Listing:
     """Writes into the journal what the source has.
 
@@ -92,32 +109,31 @@ class Listing:
             return
         try:
             with self._source.querying() as query:
-                undated = self._all_at_once(query) if self._selection.study_dates is None else "NotSelected"
-                if undated != "Whole":
+                held = self._all_at_once(query) if self._selection.study_dates is None else None
+                if held is None or not held.whole:
                     for span in spans(*_days(self._selection, self._today)):
                         self._dated(query, span)
         except BrokenError:
             raise Halted(Stop.SOURCE_UNREACHABLE) from None
         except QueryError:
             raise Halted(Stop.SOURCE_QUERY_FAILED) from None
-        self._journal.note("undated", self._undated(undated))
+        self._journal.note("undated", self._undated(held))
         self._journal.note("studies", "listed")
 
-    def _undated(self, asked: str) -> str:
-        if asked == "NotSelected":
-            return asked
-        if asked == "Whole":
+    def _undated(self, held: "_Held | None") -> str:
+        if held is None:
+            return "NotSelected"
+        if held.whole:
             return "Searched"
-        # Cut off or not: an answer that holds every study that has a date can well hold those that have none.
-        held = int(self._journal.fact("answered") or 0)
-        return "Searched" if held >= len(self._journal.studies()) else "NotSearched"
+        # A source that answers beyond the limit has another one or none: then nobody else may have been found.
+        complete = not held.cut and held.studies >= len(self._journal.studies())
+        return "Searched" if complete else "NotSearched"
 
-    def _all_at_once(self, query: Query) -> str:
+    def _all_at_once(self, query: Query) -> "_Held":
         """Ask without a date, which alone finds studies that have none; a short answer is the whole."""
         uids, whole = self._ask(query, {"StudyDate": ""})
         self._journal.add_studies(uids, ALL, 0)
-        self._journal.note("answered", str(len(uids)))
-        return "Whole" if whole and len(uids) < self._limit else "Part"
+        return _Held(len(uids), whole and len(uids) < self._limit, not whole or len(uids) == self._limit)
 
     def _dated(self, query: Query, span: Span) -> None:
         self._watch.check()
@@ -128,15 +144,17 @@ class Listing:
         halves = span.halves() if limited else []
         for half in halves:
             self._dated(query, half)
-        # Within one day the halves find no study without a time; the whole day's answer may have left some out.
-        by_time = limited and span.first == span.last and (not halves or not uids <= self._journal.studies())
-        self._journal.add_studies(uids, span.mark, int(by_time))
+        # Within one day the halves find no study without a time: the whole day's answer may have left some out.
+        by_time = limited and span.first == span.last and (not halves or not uids <= self._journal.timed())
+        self._journal.add_studies(uids, span.mark, int(by_time), timed=span.part_of_day)
 
     def _ask(self, query: Query, keys: dict[str, str]) -> tuple[set[str], bool]:
         uids: set[str] = set()
         try:
             for answer in query.find("STUDY", StudyInstanceUID="", **keys):
-                if (uid := _uid(answer, "StudyInstanceUID")) and len(uids) < _MOST_ANSWERS:
+                if not (uid := _uid(answer, "StudyInstanceUID")):
+                    self._journal.add_unnamed(_nameless(answer, "StudyInstanceUID"))
+                elif len(uids) < _MOST_ANSWERS:
                     uids.add(uid)
         except QueryError as error:
             if error.truncated:
@@ -145,35 +163,45 @@ class Listing:
         return uids, len(uids) < _MOST_ANSWERS
 
     def study(self, query: Query, uid: str) -> None:
-        """Write down what one study consists of."""
+        """Write down what one study consists of; what it must have and the source does not list is missing."""
         missing: dict[str, int] = {}
         entries: list[Entry] = []
         keys = {"Modality": "", "SeriesInstanceUID": "", "NumberOfSeriesRelatedInstances": ""}
-        for answer in list(query.find("SERIES", StudyInstanceUID=uid, **keys)):
+        answers = list(query.find("SERIES", StudyInstanceUID=uid, **keys))
+        for answer in answers:
             series, wanted = _uid(answer, "SeriesInstanceUID"), self._selection.modalities
-            if not series or (wanted is not None and str(answer.get("Modality", "")).strip() not in wanted):
+            if wanted is not None and str(answer.get("Modality", "")).strip() not in wanted:
                 continue
-            found, whole = self._objects(query, uid, series)
-            missing[series] = max(_number(answer) - len(found), 0 if whole else 1)
+            if not series:
+                missing[f"{_nameless(answer, 'SeriesInstanceUID')}/{uid}"] = max(_number(answer), 1)
+                continue
+            found, left_out = self._objects(query, uid, series)
+            missing[series] = max(max(_number(answer), 1) - len(found), left_out)
             entries += found
+        if not answers:
+            missing[f"{UNNAMED}/{uid}"] = 1
         self._journal.add_objects(uid, missing, entries)
 
     @staticmethod
-    def _objects(query: Query, study: str, series: str) -> tuple[list[Entry], bool]:
+    def _objects(query: Query, study: str, series: str) -> tuple[list[Entry], int]:
+        """Return the objects of a series, and how many more there are at least."""
         keys = {"StudyInstanceUID": study, "SeriesInstanceUID": series, "SOPInstanceUID": "", "SOPClassUID": ""}
         found: list[Entry] = []
+        nameless = 0
         try:
             for answer in query.find("IMAGE", **keys):
                 uid, sop_class = _uid(answer, "SOPInstanceUID"), _uid(answer, "SOPClassUID")
-                if uid and sop_class:
+                if not uid:
+                    nameless += 1
+                elif sop_class:
                     found.append(Entry(uid, study, series, sop_class))
-                elif uid:  # C-GET needs the class beforehand
+                else:  # C-GET needs the class beforehand
                     found.append(Entry(uid, study, series, "", State.FAILED, Code.NOT_LISTED))
         except QueryError as error:
             if not error.truncated:
                 raise
-            return found, False  # what is in a series cannot be asked for in parts
-        return found, True
+            return found, nameless + 1  # what is in a series cannot be asked for in parts
+        return found, nameless
 
 
 def _days(selection: Selection, today: date) -> tuple[date, date]:
@@ -183,9 +211,14 @@ def _days(selection: Selection, today: date) -> tuple[date, date]:
 
 
 def _uid(answer: Dataset, keyword: str) -> str:
-    """Return a UID of an answer; empty when it is none."""
+    """Return a UID of an answer as it is given; empty when nothing can be asked for by it."""
     text = str(answer.get(keyword) or "").strip(" \0")
-    return text if UID(text).is_valid else ""
+    return text if _UID.fullmatch(text) else ""
+
+
+def _nameless(answer: Dataset, keyword: str) -> str:
+    """Return a name for what has none, the same whenever the source answers with it."""
+    return UNNAMED + sha256(str(answer.get(keyword) or "").encode()).hexdigest()[:16]
 
 
 def _number(answer: Dataset) -> int:

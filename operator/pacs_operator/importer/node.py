@@ -26,6 +26,7 @@ FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
 #: Also those that the archive does not take: a source that may choose no other would transcode silently.
 SYNTAXES = tuple(sorted({*TRANSFER_SYNTAXES, *(str(syntax) for syntax in AllTransferSyntaxes)}))
+_OBJECT_SECONDS = 300.0  # for one message: it is a whole object, of whatever size
 Keep = Callable[[str, bytes, str], int]
 
 
@@ -113,6 +114,7 @@ class Node:
         with self.associated(contexts, roles, [(evt.EVT_C_STORE, on_store)]) as association:
             if not any(context.abstract_syntax == GET for context in association.accepted_contexts):
                 raise Halted(self.refused)
+            association.dimse_timeout = max(self.session.dimse_seconds, _OBJECT_SECONDS)
             yield Retrieval(association)
 
     @contextmanager
@@ -120,6 +122,9 @@ class Node:
         """Open an association for queries, and C-STORE of objects of one class."""
         contexts = [build_context(FIND, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]), *_storage(sop_class)]
         with self.associated(contexts) as association:
+            # pynetdicom would abort what hears nothing, while the object is on its way to us or from us.
+            association.network_timeout = None
+            association.dimse_timeout = max(self.session.dimse_seconds, _OBJECT_SECONDS)
             yield Storage(association, sop_class)
 
 
@@ -199,6 +204,11 @@ class Storage(Query):
             if each.abstract_syntax == sop_class
         }
         self._sent = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the association stands."""
+        return bool(self._association.is_established)
 
     def store(self, uid: str, encoded: bytes, syntax: str) -> int:
         """Store one object and return the status.

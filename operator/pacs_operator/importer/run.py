@@ -108,7 +108,7 @@ class Slice:
         """Work until everything is done, the time is over, or something is in the way."""
         try:
             stop = self._work()
-            result = self._result(stop)
+            result = _told(self._journal, self._config, stop, self._watch.elapsed)
         except sqlite3.Error as error:
             log.error("journal", error=type(error).__name__)
             result = unusable(self._config)
@@ -118,11 +118,13 @@ class Slice:
 
     def _work(self) -> Stop:
         try:
+            self._journal.count_interrupted()
             self._listing.studies()
             left: SimpleQueue[str] = SimpleQueue()
             for study in self._journal.open_studies():
                 left.put(study)
-            workers = self._config.rate_limit.associations
+            # After a process was ended, one object after the other: none is blamed for the one beside it.
+            workers = 1 if self._journal.interrupted else self._config.rate_limit.associations
             with ThreadPoolExecutor(workers, thread_name_prefix="import") as pool:
                 for future in [pool.submit(self._worker, left) for _ in range(workers)]:
                     future.result()
@@ -178,21 +180,6 @@ class Slice:
         if self._breaks >= _BREAKS:
             raise Halted(Stop.SOURCE_UNREACHABLE)
 
-    def _result(self, stop: Stop) -> SliceResult:
-        journal = self._journal
-        listed = journal.fact("studies") is not None and journal.unlisted == 0
-        return SliceResult(
-            run=self._config.run,
-            stop=stop,
-            counts=journal.counts(),
-            listed=listed,
-            undated=journal.fact("undated") or "NotSelected",
-            ranges_at_limit=journal.at_limit,
-            codes=journal.codes(),
-            moved=journal.moved,
-            seconds=int(self._watch.elapsed),
-        )
-
 
 def _some(left: "SimpleQueue[str]") -> list[str]:
     """Take a few studies off the queue, as many as are listed over one association."""
@@ -212,6 +199,20 @@ def stopped(config: ImportConfig, stop: Stop) -> SliceResult:
     """Return the result of a slice that could not even begin, with the journal's counts."""
     journal = Journal(journal_path(config), config.attempts)
     try:
-        return SliceResult(run=config.run, stop=stop, counts=journal.counts(), listed=False)
+        return _told(journal, config, stop)
     finally:
         journal.close()
+
+
+def _told(journal: Journal, config: ImportConfig, stop: Stop, seconds: float = 0) -> SliceResult:
+    return SliceResult(
+        run=config.run,
+        stop=stop,
+        counts=journal.counts(),
+        listed=journal.fact("studies") is not None and journal.unlisted == 0,
+        undated=journal.fact("undated") or "NotSelected",
+        ranges_at_limit=journal.at_limit,
+        codes=journal.codes(),
+        moved=journal.moved,
+        seconds=int(seconds),
+    )

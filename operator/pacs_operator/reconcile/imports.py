@@ -18,6 +18,7 @@ from pacs_operator.domain.facts import Importing
 from pacs_operator.domain.identifiers import covered
 from pacs_operator.domain.importing import ImportSpec, ImportStatus, SliceResult, Stop, run_of
 from pacs_operator.domain.names import ZONE_OF, Component, Zone, namespace_of
+from pacs_operator.domain.probepeers import IMPORT_NEEDS
 from pacs_operator.domain.validation import parse
 from pacs_operator.kube.apply import content_hash
 from pacs_operator.kube.inventory import DEPLOYMENT, IMPORT, JOB, STATEFUL_SET, Kind, kind_of
@@ -131,6 +132,8 @@ def _state(run: Pass, live: Manifest) -> ImportState:
     try:
         spec = parse(ImportSpec, live.get("spec") or {}, "spec")
         _check_source(run, spec)
+        if before.last_stop != Stop.DONE.value:
+            _check_rights(run)
     except InvalidSpecError as error:
         return ImportState(live, None, before, error, "Refused")
     return ImportState(live, spec, before)
@@ -144,6 +147,18 @@ def _check_source(run: Pass, spec: ImportSpec) -> None:
             f"({', '.join(allowed)})",
             action="name the source's address, or have spec.peers.allowedCIDRs of the archive widened",
             reason="ImportSourceNotAllowed",
+        )
+
+
+def _check_rights(run: Pass) -> None:
+    """Refuse an import that would be more than any peer may be; once that is lifted it goes on by itself."""
+    most = run.archive.spec.peers.max_rights if run.archive else []
+    if lacking := [right.value for right in IMPORT_NEEDS if right not in most]:
+        raise InvalidSpecError(
+            f"spec.archiveRef: an import needs {', '.join(lacking)}, which the archive's maxRights "
+            f"({', '.join(most)}) lets no peer have",
+            action="have spec.peers.maxRights of the archive widened while the import works; it goes on by itself",
+            reason="ImportRightsNotAllowed",
         )
 
 

@@ -82,7 +82,8 @@ _TROUBLES = {
     "OutOfMemory": _Trouble(
         reason="OutOfMemory",
         message="the pod of the slice met its memory limit",
-        action="an object takes four times its size: set rateLimit.associations 1, or store the largest by hand",
+        action="an object takes four times its size: set spec.storage.maxObjectMi of the archive, from which the next "
+        "slice's memory follows; what ends three slices is counted as failed, and the rest comes",
     ),
     "NoResult": _Trouble(
         reason="NoResult",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from pacs_operator.domain.archive import Resources
 from pacs_operator.domain.facts import Desired
+from pacs_operator.domain.largest import MEMORY_COPIES
 from pacs_operator.domain.names import Component
 from pacs_operator.render.manifests import Manifest, cpu, memory
 
@@ -35,6 +36,8 @@ AGENT = Size(cpu_milli=25, memory_mi=160)
 
 _GATE_BASE_MI = 192
 _GATE_ASSOCIATION_MI = 1  # buffers of 128 KiB both ways on either side, and two TLS sessions
+
+_IMPORTER_BASE_MI = 100
 
 _DEFAULTS = {
     Component.ORTHANC: Size(cpu_milli=200, memory_mi=2048),
@@ -68,10 +71,20 @@ def _requests(desired: Desired) -> int:
 
 def _default(desired: Desired, component: Component) -> Size:
     default = _gate(desired) if component is Component.GATE else _DEFAULTS[component]
+    if component is Component.IMPORTER:
+        return Size(default.cpu_milli, max(default.memory_mi, _carried_mi(desired)))
     if component is not Component.ORTHANC:
         return default
     # Never less than without a word: readers need memory too.
     return Size(default.cpu_milli, max(default.memory_mi, desired.archive.spec.storage.orthanc_memory_mi or 0))
+
+
+def _carried_mi(desired: Desired) -> int:
+    """Return what an import needs for the largest objects, one in hand of each association; 0 without such a bound."""
+    largest = desired.archive.spec.storage.max_object_mi
+    if largest is None or desired.importing is None:
+        return 0
+    return MEMORY_COPIES * largest * desired.importing.spec.rate_limit.associations + _IMPORTER_BASE_MI
 
 
 def _gate(desired: Desired) -> Size:
