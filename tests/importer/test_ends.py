@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from pydicom.uid import CTImageStorage
 
 from pacs_operator.domain.importing import Code, Stop
-from pacs_operator.importer.exchange import Door, Exchange
+from pacs_operator.importer.exchange import Door, Exchange, Unit
 from pacs_operator.importer.journal import Journal, State
 from pacs_operator.importer.limits import Watch
 from pacs_operator.importer.run import journal_path, stopped
@@ -62,13 +63,19 @@ def test_what_only_was_in_hand_comes_alone_over_one_association(
         bring.slice()
     monkeypatch.undo()
     sizes: list[int] = []
-    begun = Exchange.bring
-    monkeypatch.setattr(Exchange, "bring", lambda self, unit: (sizes.append(len(unit.entries)), begun(self, unit))[1])
     opened: list[int] = []
-    from pacs_operator.importer import run
+    begun = Exchange.bring
 
-    pool = run.ThreadPoolExecutor
-    monkeypatch.setattr(run, "ThreadPoolExecutor", lambda n, **more: (opened.append(n), pool(n, **more))[1])
+    def bring_and_tell(self: Exchange, unit: Unit) -> None:
+        sizes.append(len(unit.entries))
+        begun(self, unit)
+
+    def pool_and_tell(workers: int, **more: Any) -> ThreadPoolExecutor:
+        opened.append(workers)
+        return ThreadPoolExecutor(workers, **more)
+
+    monkeypatch.setattr(Exchange, "bring", bring_and_tell)
+    monkeypatch.setattr("pacs_operator.importer.run.ThreadPoolExecutor", pool_and_tell)
     whole(bring, bring.slice())
     whole(bring, bring.slice())
     assert (sizes, opened) == ([1, 1, 1], [1, 4])
