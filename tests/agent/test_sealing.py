@@ -6,7 +6,7 @@ import pytest
 
 from pacs_operator.agent.context import Context
 from pacs_operator.agent.paths import Surroundings
-from pacs_operator.agent.sealing import CLEAR, ORDERS, SealingFeed
+from pacs_operator.agent.sealing import CLEAR, ORDERS, SEARCH, SealingFeed
 from tests.agent.support import FakeClock, LocalVault, gate_config
 
 UUID = "0a1b2c3d-0000-4000-8000-0000000000aa"
@@ -71,6 +71,29 @@ def test_images_in_clear_are_a_problem_unless_they_are_being_encrypted(
     (pod.images / "sealed" / "id" / "0a" / "1b").mkdir(parents=True)
     pod.follow(text)
     assert pod.problems() == told
+
+
+@pytest.mark.parametrize(("text", "told"), [(None, {CLEAR: "ClearImagesFound"}), (MOVING, {})])
+def test_what_was_set_aside_in_clear_is_looked_for_too(pod: Pod, text: str | None, told: dict[str, str]) -> None:
+    (pod.images / "quarantine").mkdir()
+    (pod.images / "quarantine" / UUID).write_bytes(b"{}")
+    pod.follow(text)
+    assert pod.problems() == told
+
+
+def test_what_was_set_aside_sealed_is_no_problem(pod: Pod) -> None:
+    (folder := pod.images / "quarantine" / "id" / "0a" / "1b").mkdir(parents=True)
+    (folder / UUID).write_bytes(b"PACE")
+    pod.follow(None)
+    assert pod.problems() == {}
+
+
+@pytest.mark.parametrize("sick", [True, False])
+def test_a_sick_disk_is_a_problem_and_not_the_end(pod: Pod, sick: bool) -> None:
+    if sick:
+        pod.images.rmdir()
+    pod.follow(None)
+    assert pod.problems() == ({SEARCH: "ImagesVolumeUnreadable"} if sick else {})
 
 
 def test_sealed_images_are_no_problem(pod: Pod) -> None:

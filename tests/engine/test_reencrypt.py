@@ -93,6 +93,28 @@ def test_what_cannot_be_sealed_is_said_and_nothing_ends(world: World, work: dict
     assert claimed(world) == "Reencrypting"
 
 
+@pytest.mark.parametrize("offered", [True, False])
+def test_a_release_that_does_not_know_the_work_is_named_and_not_ready(world: World, offered: bool) -> None:
+    """Its plugin reads nothing in clear, so that every older image is away."""
+    moving(world)
+    tell(world, left=3)
+    if not offered:
+        world.agents.storage = world.agents.storage.model_copy(update={"work": None})
+    assert look(world, seconds=31) == ("False", "Reencrypting" if offered else "ReencryptNotOffered")
+    ready = world.condition("Ready")
+    assert (ready["status"], ready["reason"]) == (("True", "Ready") if offered else ("False", "ReencryptNotOffered"))
+    assert ("spec.release.version" in ready["message"]) is not offered
+
+
+@pytest.mark.parametrize(("hours", "told"), [(2, ("False", "Reencrypting")), (4, ("Unknown", "Stale"))])
+def test_work_that_nobody_has_told_of_for_long_is_stale(world: World, hours: int, told: tuple[str, str]) -> None:
+    moving(world)
+    tell(world, left=3)
+    assert look(world, seconds=31) == ("False", "Reencrypting")
+    world.agents.silent = True
+    assert look(world, hours=hours) == told
+
+
 def test_half_way_there_is_no_way_back(world: World) -> None:
     moving(world)
     tell(world, left=3)

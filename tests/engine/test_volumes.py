@@ -185,3 +185,23 @@ def test_a_volume_that_fills_up_is_told_from_80_percent_on_and_quietly() -> None
     assert world.condition("Ready")["status"] == "True"
     told = [item for (kind, _, _), item in world.api.objects.items() if kind == "Event"]
     assert [item["reason"] for item in told].count("VolumesFitNearlyFull") == 2
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_full_volume_of_which_nothing_is_heard_is_not_told_to_be_well(silent: bool) -> None:
+    world = World()
+    world.api.put(sized())
+    world.process = world.operator()
+    world.settle(world.process)
+    world.agents.images_used_percent = 98
+    world.advance(60)
+    world.process.reconcile(ARCHIVE)
+    told = world.condition("VolumesFit")
+    assert told["reason"] == "NearlyFull"
+    world.agents.silent = silent
+    world.agents.images_used_percent = 10
+    world.process = world.operator()
+    world.advance(60)
+    world.process.reconcile(ARCHIVE)
+    assert (world.condition("VolumesFit") == told) is silent
+    assert fits(world) == (("False", "NearlyFull") if silent else ("True", "AsRequested"))

@@ -16,7 +16,7 @@ from pacs_operator.domain.agentconfig import SEALING_FILE, SealingOrders
 
 LOOK_AGAIN_SECONDS = 5.0
 _LOOKS_PER_SEARCH = 120  # for images in clear, which nobody should have put there
-ORDERS, CLEAR = "storage/orders", "storage/clear"
+ORDERS, CLEAR, SEARCH = "storage/orders", "storage/clear", "storage/search"
 _PAIR = re.compile(r"[0-9a-f]{2}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -73,14 +73,23 @@ class SealingFeed:
             write_atomic(self._orders, content, PRIVATE)
 
     def _search(self, *, allowed: bool) -> None:
-        if not allowed and images_in_clear(self._images):
+        try:
+            found = not allowed and images_in_clear(self._images)
+        except OSError as error:  # a sick disk; what was found before stands
+            self._problems.report(SEARCH, VolumeUnreadableError(error))
+            return
+        self._problems.clear(SEARCH)
+        if found:
             self._problems.report(CLEAR, ClearImagesFoundError())
         else:
             self._problems.clear(CLEAR)
 
 
 def images_in_clear(folder: Path) -> bool:
-    """Tell whether a file lies where Orthanc without encryption would store one."""
+    """Tell whether a file lies where Orthanc without encryption would store one, or set one aside."""
+    quarantine = folder / "quarantine"
+    if quarantine.is_dir() and any(_UUID.fullmatch(path.name) for path in quarantine.iterdir()):
+        return True
     outer = (one for one in folder.iterdir() if _PAIR.fullmatch(one.name) and one.is_dir())
     return any(_UUID.fullmatch(path.name) for one in outer for path in one.glob("*/*"))
 
@@ -102,6 +111,18 @@ class OrdersError(AgentError):
         super().__init__(
             f"{SEALING_FILE}: cannot be followed ({type(error).__name__})",
             action="the operator writes this file: remove hand edits of the ConfigMap peers",
+        )
+
+
+class VolumeUnreadableError(AgentError):
+    """Whether something lies in clear could not be looked for."""
+
+    reason = "ImagesVolumeUnreadable"
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(
+            f"the images' volume could not be searched for files in clear (errno {error.errno})",
+            action="look at the volume and its storage; the agent looks again",
         )
 
 

@@ -36,6 +36,10 @@ VERIFIED_TOO_OLD = timedelta(hours=3)
 _ABOUT_DATA_KEYS = "storage/keys"
 _CLEAR_FOUND = "storage/clear"
 _SHOWN = 8
+_NOT_OFFERED = (
+    "Images that were stored in clear are not served: Orthanc's image is of a release that neither reads nor encrypts "
+    "them; set spec.release.version to a newer one; nothing is lost"
+)
 
 #: Status, reason and message of a condition.
 Verdict = tuple[Literal["True", "False", "Unknown"], str, str]
@@ -181,20 +185,22 @@ def _encryption(run: Pass) -> Verdict:
 
 def _all_encrypted(run: Pass) -> Verdict:
     known = run.status.encryption
-    if left := reencrypt.standing(run):
+    left = reencrypt.standing(run)
+    if left and reencrypt.not_offered(run):
+        return "False", "ReencryptNotOffered", _NOT_OFFERED
+    if stale := _aged_encryption(known, run.now):
+        return stale
+    if left:
         return "False", "Reencrypting", left
     if known is None or known.verified is None:
         return "Unknown", "NotProbed", "Orthanc's agent has not yet told of a test of the encrypting storage"
-    if run.now - parse_time(known.verified) > VERIFIED_TOO_OLD:
-        return "Unknown", "Stale", f"Last written, read back and looked for in clear at {known.verified}"
     keys = "1 data key" if known.data_keys == 1 else f"{known.data_keys} data keys"
     text = f"{keys}, wrapped by {known.transit_key}; written, read back, not in clear on the volume"
     return "True", "Verified", text
 
 
-def _aged_encryption(run: Pass) -> Verdict | None:
-    known = run.observed.encryption
-    if known is None or known.verified is None or run.now - parse_time(known.verified) <= VERIFIED_TOO_OLD:
+def _aged_encryption(known: EncryptionStatus | None, now: datetime) -> Verdict | None:
+    if known is None or known.verified is None or now - parse_time(known.verified) <= VERIFIED_TOO_OLD:
         return None
     return "Unknown", "Stale", f"Last written, read back and looked for in clear at {known.verified}"
 
@@ -214,7 +220,7 @@ def age(run: Pass) -> None:
         ConditionType.CERTIFICATES_CURRENT: _aged_certificates,
         ConditionType.CONFORMANCE_PASSED: _aged_run,
         ConditionType.NETWORK_ISOLATED: _aged_run,
-        ConditionType.IMAGES_ENCRYPTED: _aged_encryption,
+        ConditionType.IMAGES_ENCRYPTED: lambda run: _aged_encryption(run.observed.encryption, run.now),
     }
     for kind, look in looks.items():
         known = before.get(kind)

@@ -66,6 +66,13 @@ def told(run: Pass) -> SealingTold | None:
     return next((status.storage.work for status in answers if status.storage), None)
 
 
+def not_offered(run: Pass) -> bool:
+    """Tell whether the storage that Orthanc runs with does no such work: a release from before it."""
+    answers = [status for component, status in run.memory.agents.values() if component is Component.ORTHANC]
+    storages = [status.storage for status in answers if status.storage]
+    return any(storage.self_test is not None and storage.work is None for storage in storages)
+
+
 def handled(run: Pass) -> str | None:
     """Return the last token that was acted on to its end."""
     token, work = wanted_token(run), told(run)

@@ -285,10 +285,15 @@ def _failed(run: Pass, volume: Volume, claim: Manifest) -> _Finding | None:
 
 def _full(run: Pass, volume: Volume, claim: Manifest) -> _Finding | None:
     """Tell of a volume that will refuse images; in steps, and once told until it is well below, so that it is quiet."""
-    told = [status.images_used_percent for _, status in run.memory.agents.values()]
-    used = max((percent for percent in told if percent is not None), default=0)
-    known = any(one.type is ConditionType.VOLUMES_FIT and one.reason == "NearlyFull" for one in run.observed.conditions)
-    if volume.claim != IMAGES_CLAIM or used < (QUIET_BELOW if known else ALARM_AT):
+    heard = [status for component, status in run.memory.agents.values() if component is Component.ORTHANC]
+    used = max((status.images_used_percent or 0 for status in heard), default=0)
+    before = (one for one in run.observed.conditions if one.type is ConditionType.VOLUMES_FIT)
+    known = next((one for one in before if one.reason == "NearlyFull"), None)
+    if volume.claim != IMAGES_CLAIM:
+        return None
+    if known and not heard:  # nobody has seen it emptier
+        return _Finding("False", reason="NearlyFull", text=known.message)
+    if used < (QUIET_BELOW if known else ALARM_AT):
         return None
     step = max((step for step in _STEPS if step <= used), default=ALARM_AT)
     return _Finding(
