@@ -67,6 +67,7 @@ def test_volumes_stay_until_the_key_is_seen_to_be_gone():
     assert set(found) == {"grace.json", "decision.json", "shred.json", "removal.json"}
     assert found["shred.json"]["key"] == "radiology-archive.orthanc"
     assert found["decision.json"]["encryption"] == "Transit"
+    assert "not reached by the shred" in found["decision.json"]["clear"]
 
 
 def test_a_vault_that_cannot_tell_proves_nothing():

@@ -16,7 +16,7 @@ KEYS = "PACS_STORAGE_KEYS"
 #: Content type of what lies here; part of what is authenticated, so that it can pass for no image.
 _TYPE = "5000"
 _SECONDS = 600.0
-#: What the agent lays beside the list of keys before Orthanc starts (``storage/orders.h``), while images in clear count.
+#: What the agent lays beside the list of keys before Orthanc starts (``storage/orders.h``), while clear images count.
 _ORDERS = re.compile(rb"pacs-orders 1\nrate [1-9][0-9]*\nclear /[^\n]*\n(reseal [0-9a-f]{64}\n)?end\n")
 
 

@@ -18,6 +18,7 @@ from pacs_operator.reconcile.context import Pass
 
 PREFIX = "destruction-"  # admission lets the operator alone write ConfigMaps of such names in zones
 GRACE, DECISION, SHRED, REMOVAL = "grace.json", "decision.json", "shred.json", "removal.json"
+_IN_CLEAR = "images that lay on the volume before its encryption, and copies of them, are not reached by the shred"
 
 
 def read(run: Pass) -> Manifest | None:
@@ -65,6 +66,7 @@ def decide(run: Pass, written: Manifest | None, verdict: Verdict) -> Manifest:
         "retention": archive.spec.retention.document() if archive else {},
         "encryption": archive.spec.encryption.mode if archive else "Unknown",
         "shred": names.data_key(run.name) if encrypted else NOT_ENCRYPTED,
+        **({"clear": _IN_CLEAR} if encrypted else {}),
         "index": "never encrypted by the operator: it goes with its volume only",
         "approvals": [
             {
