@@ -98,7 +98,7 @@ def test_a_release_that_does_not_know_the_work_is_named_and_not_ready(world: Wor
     """Its plugin reads nothing in clear, so that every older image is away."""
     moving(world)
     tell(world, left=3)
-    if not offered:
+    if not offered and world.agents.storage:
         world.agents.storage = world.agents.storage.model_copy(update={"work": None})
     assert look(world, seconds=31) == ("False", "Reencrypting" if offered else "ReencryptNotOffered")
     ready = world.condition("Ready")
