@@ -1,5 +1,7 @@
 """Plans for slots, from any state of HAProxy's maps."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -119,6 +121,24 @@ def test_who_stays_keeps_the_slot(wanted: dict[str, Rights], again: dict[str, Ri
 def test_what_narrows(before: str, after: str, narrows: bool) -> None:
     old = Rights("imaging/a", "a.imaging.example", frozenset({"4354"}), before, "8")
     assert Rights(old.peer, old.identity, old.titles, after, "1").narrows(old) is narrows
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "narrows"),
+    [
+        ("Find+Get+Store", "Find+Get+Store", False),
+        ("Find", "Find+Store", False),
+        ("-", "Store", False),
+        (None, "Store", False),
+        ("Find+Store", "Find", True),
+        ("Find+Store", "Find+Get", True),
+        ("Store", "-", True),
+        ("Store", None, True),
+    ],
+)
+def test_what_narrows_dicomweb(before: str | None, after: str | None, narrows: bool) -> None:
+    old = Rights("imaging/a", "a.imaging.example", frozenset({"4354"}), "any", "8", services=before)
+    assert replace(old, services=after).narrows(old) is narrows
 
 
 def test_two_claims_to_one_certificate() -> None:

@@ -33,7 +33,7 @@ def in_background(act: Callable[[], Reply]) -> tuple[threading.Thread, list[Repl
     return thread, replies
 
 
-@pytest.mark.parametrize("how", ["peer removed", "certificate revoked", "contained"])
+@pytest.mark.parametrize("how", ["peer removed", "certificate revoked", "contained", "right taken away"])
 def test_requests_under_way_end(how: str, stage: WebStage, upstream: Upstream) -> None:
     """A request that Orthanc is still busy with ends; the next one over the same connection is refused."""
     client, leaf, live = admitted(stage, "viewer")
@@ -48,17 +48,19 @@ def test_requests_under_way_end(how: str, stage: WebStage, upstream: Upstream) -
         stage.gate.remove(live.id)
     elif how == "contained":
         stage.gate.put(live.model_copy(update={"contained": True}))
+    elif how == "right taken away":
+        stage.gate.put(live.model_copy(update={"rights": [Right.GET]}))
     else:
         stage.site.peers.revoke(leaf)
         stage.gate.refresh_crl()
     busy.join(20)
     assert [reply.status for reply in replies] in ([None], [502], [503])
-    expected = {"peer removed": 403, "contained": 503, "certificate revoked": 403}[how]
-    assert client.ask(STUDIES, over=idle).status == expected
+    assert client.ask(STUDIES, over=idle).status == (503 if how == "contained" else 403)
     reason = {
         "peer removed": "UnknownCertificate",
         "contained": "Contained",
         "certificate revoked": "RevokedCertificate",
+        "right taken away": "RightNotGranted",
     }
     said(stage, reason[how])
     upstream.gate.set()

@@ -58,12 +58,17 @@ class Rights:
         nobody could say.
         """
         shut = (self.contained and not before.contained) or _leave(self.exception) < _leave(before.exception)
+        shut = shut or not _services(before.services) <= _services(self.services)
         return shut or not before.titles <= self.titles or not _sources_widen(before.sources, self.sources)
 
 
 def _leave(until: str) -> int:
     """Return the end of an exception as a number; what is none was not written by us and counts as the longest."""
     return int(until) if until.isdecimal() else 2**63
+
+
+def _services(services: str | None) -> set[str]:
+    return set((services or "").split("+")) - {"", gatemaps.NO_SERVICES}
 
 
 def _sources_widen(before: str, after: str) -> bool:
