@@ -126,10 +126,13 @@ def test_a_list_or_a_reason(changes: dict) -> None:
 def test_who_cannot_be_told_apart_clashes() -> None:
     """Two under one root can; a namesake, by case and spaces too, and the same key twice cannot."""
     assert usable([parse(Issuer, entry(n, a), "x") for n, a in (("hospital", IMAGING), ("office", OFFICE))])[1] == {}
-    for other in (Authority("hospital  IMAGING ca"), Authority("Hospital root"), IMAGING):
+    spaces = [Authority(odd) for odd in ("Hospital imaging CA ", " Hospital imaging CA", "Hospital\timaging CA\t")]
+    for other in (Authority("hospital  IMAGING ca"), Authority("Hospital root"), IMAGING, *spaces):
         trusts, why = usable([parse(Issuer, entry(), "x"), parse(Issuer, entry("other", other), "x")])
         assert [trust.name for trust in trusts] == ["hospital"]
         assert "clashes with hospital" in why["other"]
+    apart = Authority("Hospital imagingCA")
+    assert usable([parse(Issuer, entry(n, a), "x") for n, a in (("hospital", IMAGING), ("other", apart))])[1] == {}
     trust = read_trust("hospital", IMAGING.chain_pem(), None)
     assert clashing([trust], Authority("Hospital imaging CA").certificate) == {"hospital": OWN}
     assert clashing([trust], Authority("peers").certificate) == {}

@@ -25,6 +25,7 @@ MAX_ISSUERS = 4
 MAX_CHAIN = 4
 MIN_RSA_BITS = 2048  # NIST SP 800-131A rev. 2
 OWN = "@own"  # the archive's own peers CA, as the gate names it; no issuer can be called so
+_Folded = tuple[frozenset[tuple[str, str | bytes]], ...]
 IssuerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", max_length=32)]
 
 
@@ -186,7 +187,7 @@ def clashing(trusts: Sequence[Trust], own: x509.Certificate | None = None) -> di
     own
         The root of the archive's own peers CA; None where it is not known yet.
     """
-    seen: dict[str, tuple[str, bytes]] = {}
+    seen: dict[_Folded, tuple[str, bytes]] = {}
     issuing: dict[bytes, str] = {}
     found: dict[str, str] = {}
     if own is not None:
@@ -203,8 +204,13 @@ def clashing(trusts: Sequence[Trust], own: x509.Certificate | None = None) -> di
     return found
 
 
-def _folded(name: x509.Name) -> str:
-    return " ".join(name.rfc4514_string().casefold().split())
+def _folded(name: x509.Name) -> _Folded:
+    """Return a name so that names equal to OpenSSL (X509_NAME_cmp: case, spaces around and within) are equal here."""
+    return tuple(frozenset((one.oid.dotted_string, _folded_value(one.value)) for one in rdn) for rdn in name.rdns)
+
+
+def _folded_value(value: str | bytes) -> str | bytes:
+    return value if isinstance(value, bytes) else " ".join(value.casefold().split())
 
 
 def _key(certificate: x509.Certificate) -> bytes:
