@@ -8,12 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from pacs_operator.agent.errors import InvalidPeersError
 from pacs_operator.domain.gatepeers import LiveIssuer
 
-from .device import PDU_AC, PDU_RJ, Answer, Device, ask, associate_rq, client_context, echo, ends
+from .device import (
+    PDU_AC,
+    PDU_RJ,
+    Answer,
+    Device,
+    ask,
+    associate_rq,
+    client_context,
+    echo,
+    ends,
+    read_answer,
+    tls_connection,
+)
 from .pki import Authority, Leaf, make_key
 from .process import Gate, Site, peer, running_gate, wait_for
 
@@ -294,3 +307,47 @@ def test_the_archives_own_list_holds_as_ever(gate: Gate, hospital: Hospital) -> 
     ends(open_one)
     assert answer(gate, stolen) == NO_HANDSHAKE
     assert answer(gate, good) == ACCEPTED
+
+
+def beside(known: list[x509.Certificate], size: int) -> str | None:
+    """Return certificates of this many bytes (DER) together, any of these as often as need be; None: there are none."""
+    ways: dict[int, list[x509.Certificate]] = {0: []}
+    lengths = {len(one.public_bytes(serialization.Encoding.DER)): one for one in known}
+    for reached in range(size):
+        for length, one in lengths.items() if reached in ways else ():
+            ways.setdefault(reached + length, [*ways[reached], one])
+        ways.pop(reached, None)
+    chain = ways.get(size)
+    return None if chain is None else "".join(one.public_bytes(serialization.Encoding.PEM).decode() for one in chain)
+
+
+@pytest.mark.parametrize("size", [65_536, 98_304])
+def test_a_sibling_behind_a_long_chain_is_nobody(gate: Gate, size: int) -> None:
+    """Every certificate that came is looked at, up to the 100 KiB that OpenSSL takes: half a buffer in hex and more."""
+    padding = None
+    while padding is None:  # lengths of signatures vary by a byte or two
+        root = Authority("Hospital root")
+        named = Hospital(root, Authority("Hospital imaging CA", parent=root), Authority("Office", parent=root))
+        padding = beside([named.imaging.certificate, root.certificate, gate.site.peers.certificate], size)
+    gate.trust(named.issuer(lists=False))
+    gate.put(peer("ct1", NAME, "CT1", issuer="hospital"))
+    twin = Authority("Hospital imaging CA", parent=root)
+    stranger = twin.certificate.public_bytes(serialization.Encoding.PEM).decode()
+    assert (answer(gate, twin.issue(NAME), padding + stranger), reason(gate)) == (UNKNOWN, "IssuerNotTrusted")
+    assert answer(gate, named.imaging.issue(NAME), padding) == ACCEPTED
+
+
+def test_who_was_taken_at_the_handshake_is_judged_again_at_the_first_pdu(gate: Gate, hospital: Hospital) -> None:
+    gate.trust(hospital.issuer())
+    gate.put(peer("ct1", NAME, "CT1", issuer="hospital"))
+    leaf = hospital.imaging.issue(NAME)
+    tls = context(gate.site, leaf)
+    with tls_connection(gate.port, tls) as stays, tls_connection(gate.port, tls) as goes:
+        for half in (stays, goes):
+            half.sendall(associate_rq(calling=b"CT1")[:4])
+        stays.sendall(associate_rq(calling=b"CT1")[4:])
+        assert read_answer(stays) == ACCEPTED
+        other = Authority("Other CA")
+        gate.trust(LiveIssuer(name="hospital", ca_pem=other.chain_pem(), crl_pem=other.crl_pem().decode()))
+        goes.sendall(associate_rq(calling=b"CT1")[4:])
+        assert (read_answer(goes), reason(gate)) == (UNKNOWN, "IssuerNotTrusted")
