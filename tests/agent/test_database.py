@@ -78,6 +78,26 @@ def test_a_password_that_is_none(way: Way, content: str | None) -> None:
     assert refused(way) is database.PASSWORD_MISSING
 
 
+def test_a_client_key_whose_certificate_is_not_written_yet(server: Server, tmp_path: Path) -> None:
+    """A renewal writes the key first: a look in between ends nothing."""
+    way = Way(server, tmp_path, server.database(owner="certified"), password=False)
+    key = tmp_path / "postgres-client.key"
+    before = key.read_bytes()
+    write_leaf(server.internal, tmp_path, "other", [ORTHANC])
+    key.write_bytes((tmp_path / "other.key").read_bytes())
+    assert refused(way) is database.CHECK_FAILED
+    key.write_bytes(before)
+    assert way.index().look()
+
+
+def test_a_password_that_cannot_be_handed_over(way: Way) -> None:
+    place = way.folder / "orthanc"
+    place.write_text("no folder")
+    assert refused(way) is database.CHECK_FAILED
+    place.unlink()
+    assert way.index().look()
+
+
 def test_nobody_there(server: Server, tmp_path: Path) -> None:
     assert refused(Way(server, tmp_path, "index", port=free_port())) is database.UNREACHABLE
 

@@ -1,6 +1,8 @@
 """The scrub: what it finds, what it leaves alone, and that it goes on where it was."""
 
+import contextlib
 import hashlib
+import json
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pacs_operator.agent.clock import rfc3339
 from pacs_operator.agent.content import (
     CHUNK,
     AlteredError,
@@ -22,6 +25,7 @@ from pacs_operator.agent.content import (
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.agent.scrubstate import STATE_FILE
 from pacs_operator.agent.storedindex import Row
+from pacs_operator.domain.agentconfig import ScrubPass
 from tests.agent.scrubbing import GOOD, HOUR, KEY, STUDIES, Archive, Index, Scrubbing, build, seal, working
 from tests.agent.support import LINEAGE, FakeClock
 
@@ -314,3 +318,73 @@ async def test_what_it_remembers_is_nothing_of_a_patient(scrubbing: Scrubbing) -
     text = (scrubbing.archive.images / STATE_FILE).read_text()
     assert not any(study in text for study in STUDIES)
     assert (scrubbing.archive.images / STATE_FILE).stat().st_mode & 0o077 == 0
+
+
+async def halted(scrubbing: Scrubbing, objects: int = 1) -> ScrubPass:
+    """Let a pass read the first of three studies, and suspend it there."""
+    for study in range(3):
+        scrubbing.archive.store(study, bytes(20 * 2**20))
+    scrubbing.order(maxMiPerSecond=1)
+    await scrubbing.clock.advance(40 * 60 + 30)
+    told = scrubbing.feed.told
+    assert told is not None and told.running is not None and told.running.objects == objects
+    scrubbing.order(suspend=True)
+    await scrubbing.clock.advance(30)
+    return told.running
+
+
+@pytest.mark.parametrize(("hours", "again"), [(1, False), (24 * 60, True)])
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_pass_that_halted_for_long_begins_anew(
+    scrubbing: Scrubbing, surroundings: Surroundings, clock: FakeClock, hours: int, again: bool, restart: bool
+) -> None:
+    """Its twin, halted for less than two slots, goes on."""
+    before = await halted(scrubbing)
+    await clock.advance(hours * HOUR)
+    scrubbing.archive.asked.clear()
+    made = build(scrubbing.archive, surroundings, clock) if restart else scrubbing
+    made.order()
+    async with working(made) if restart else contextlib.nullcontext():
+        await clock.advance(HOUR / 60)
+        assert made.feed.told is not None and made.feed.told.last is not None
+        result = made.feed.told.last
+    assert (result.began != before.began) is again
+    assert (scrubbing.archive.asked[0] == STUDIES[0]) is again
+    assert result.objects == 3
+
+
+async def test_a_pass_that_found_something_is_not_forgotten(scrubbing: Scrubbing) -> None:
+    bad = scrubbing.archive.store(0, b"image")
+    flip(scrubbing.archive.path(bad), -1)
+    before = await halted(scrubbing, 2)
+    await scrubbing.clock.advance(24 * 60 * HOUR)
+    scrubbing.order()
+    await scrubbing.clock.advance(HOUR / 60)
+    assert scrubbing.feed.told is not None and scrubbing.feed.told.last is not None
+    assert (scrubbing.feed.told.last.began, scrubbing.feed.told.last.changed) == (before.began, 1)
+
+
+@pytest.mark.parametrize(("minutes", "believed"), [(3, True), (60 * 24 * 365, False)])
+@pytest.mark.parametrize("field", ["since", "ended", "began", "saved"])
+async def test_times_to_come_put_nothing_off(
+    archive: Archive, surroundings: Surroundings, clock: FakeClock, field: str, minutes: int, believed: bool
+) -> None:
+    """Its twin: the same time, as little ahead as clocks differ."""
+    now, ahead = rfc3339(clock.now()), rfc3339(clock.now() + timedelta(minutes=minutes))
+    state: dict[str, Any] = {"since": ahead if field == "since" else now}
+    if field == "ended":
+        state["last"] = {"began": now, "ended": ahead}
+    if field in ("began", "saved"):
+        state |= {
+            "running": {"began": ahead if field == "began" else now},
+            "saved": ahead,
+            "position": {"files": False},
+        }
+    (archive.images / "scrub").mkdir()
+    (archive.images / STATE_FILE).write_text(json.dumps(state))
+    archive.store(0, b"image")
+    made = build(archive, surroundings, clock)
+    made.order()
+    async with working(made):
+        result = await made.hour()
+    assert result.objects == 1 or (believed and field in ("began", "saved"))

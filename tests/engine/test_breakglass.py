@@ -1,5 +1,6 @@
 """Break-glass readers: two people, some hours, find and get alone, seen from every side, ended by the clock."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -277,11 +278,96 @@ def test_bad_input(changed: dict, text: str) -> None:
             parse(ApprovalSpec, wrong, "spec")
 
 
-@given(st.lists(st.tuples(st.sampled_from(["anna", "ANNA", "ben"]), st.integers(0, 3000)), max_size=6))
-def test_never_by_less_than_two_within_an_hour(given_by: list[tuple[str, int]]) -> None:
-    start = datetime(2026, 11, 20, tzinfo=UTC)
-    what = parse(BreakGlass, GLASS, "spec.breakGlass")
-    words = [Word(who, start + timedelta(minutes=minute), start + timedelta(days=6), what) for who, minute in given_by]
-    now = start + timedelta(minutes=3000)
-    pairs = [max(a, b) for x, a in given_by for y, b in given_by if x.casefold() != y.casefold() and abs(a - b) <= 60]
-    assert bool(opened(words, now)[0]) == any(minute + 240 > 3000 for minute in pairs)
+MINUTES = 600
+
+
+def words_of(given_by: list[tuple[str, int]], hours: int) -> list[Word]:
+    what = parse(BreakGlass, {**GLASS, "hours": hours}, "spec.breakGlass")
+    return [Word(who, minute(at), minute(10_000), what) for who, at in given_by]
+
+
+def minute(number: int) -> datetime:
+    return datetime(2026, 11, 20, tzinfo=UTC) + timedelta(minutes=number)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["anna", "ANNA", "ben"]), st.integers(0, MINUTES)), max_size=6),
+    st.integers(1, 4),
+)
+def test_only_while_two_people_said_so_within_their_hours(given_by: list[tuple[str, int]], hours: int) -> None:
+    words = words_of(given_by, hours)
+    pairs = [(a, b) for x, a in given_by for y, b in given_by if x.casefold() != y.casefold() and 0 <= b - a <= 60]
+    for now in range(MINUTES, MINUTES + 300, 30):
+        let_in = bool(opened(words, minute(now))[0])
+        assert let_in == any(now < earlier + 60 * hours for earlier, _ in pairs)
+        recent = {who.casefold() for who, at in given_by if at > now - 60 * hours}
+        assert len(recent) == 2 or not let_in, "one person's word alone lets nobody in"
+
+
+def test_one_person_alone_prolongs_nothing() -> None:
+    """Its twin: the other one writes anew as well."""
+    alone = [("anna", 0), ("ben", 1), ("anna", 59), ("anna", 61)]
+    assert [box.until for box in opened(words_of(alone, 1), minute(60))[0]] == [minute(61)]
+    assert opened(words_of(alone, 1), minute(61))[0] == []
+    together = [*alone, ("ben", 62)]
+    assert [box.until for box in opened(words_of(together, 1), minute(62))[0]] == [minute(121)]
+
+
+def ended(world: World) -> list[str]:
+    found = [item for key, item in world.api.objects.items() if key[0] == "Event"]
+    return [str(item["message"]) for item in found if item["reason"] == "BreakGlassEnded"]
+
+
+@pytest.mark.parametrize(
+    ("take", "text"),
+    [
+        (lambda world: prepare(world, breakGlass={"maxHours": 3}), "4 hours exceed spec.breakGlass.maxHours (3)"),
+        (lambda world: prepare(world, breakGlass=None), "the archive has no spec.breakGlass"),
+        (
+            lambda world: world.api.put(peer_manifest("mr1", aeTitles=["EMERGENCY1"], sourceCIDRs=["198.18.10.12/32"])),
+            "AE title 'EMERGENCY1' is taken",
+        ),
+        (lambda world: withdraw(world, "ben"), "an approval is gone"),
+    ],
+    ids=["hours", "bounds", "title", "approval"],
+)
+def test_an_early_end_says_why(ready: World, take: Callable[[World], None], text: str) -> None:
+    both(ready)
+    ready.settle(ready.process)
+    take(ready)
+    ready.settle(ready.process)
+    assert KEY not in ids(ready)
+    (message,) = ended(ready)
+    assert f"ended before its time: {text}" in message
+
+
+def test_suspended_it_ends_by_the_clock_and_says_so(ready: World) -> None:
+    both(ready)
+    ready.settle(ready.process)
+    prepare(ready, suspend=True)
+    withdraw(ready, "ben")
+    outcome = ready.process.reconcile(ARCHIVE)
+    assert said(ready)[:2] == ("True", "ReadersOpen"), "gate and Orthanc still let it in"
+    assert ready.archive["status"]["breakGlass"]["count"] == 1 and not ended(ready)
+    assert outcome.requeue_after is not None and 0 < outcome.requeue_after <= 4 * HOUR
+    ready.advance(outcome.requeue_after + 1)
+    assert ready.process.reconcile(ARCHIVE).requeue_after is None
+    assert said(ready)[:2] == ("False", "NoReaders")
+    assert "breakGlass" not in ready.archive["status"]
+    (message,) = ended(ready)
+    assert "ended by its time" in message
+    writes = len(ready.log.entries)
+    ready.process.reconcile(ARCHIVE)
+    assert ready.log.entries[writes:] == []
+
+
+def test_suspended_nobody_new_is_let_in(ready: World) -> None:
+    """Its twin: the suspension over, the same two words let it in."""
+    prepare(ready, suspend=True)
+    both(ready)
+    ready.process.reconcile(ARCHIVE)
+    assert KEY not in ids(ready)
+    assert said(ready)[:2] == ("False", "NotOpened") and "spec.suspend is true" in said(ready)[2]
+    prepare(ready, suspend=False)
+    ready.settle(ready.process)
+    assert KEY in ids(ready) and said(ready)[:2] == ("True", "ReadersOpen")

@@ -73,14 +73,14 @@ class Index:
         DatabaseError
             It has not; the first thing that is in the way.
         """
-        self._hand_over_password()
-        self._greet()
         try:
+            self._hand_over_password()
+            self._greet()
             with self._connect() as connection:
                 return self._examine(connection)
         except psycopg.errors.InsufficientPrivilege as error:
             raise DatabaseError(database.PRIVILEGE_MISSING) from error
-        except (psycopg.Error, OSError) as error:
+        except (psycopg.Error, OSError) as error:  # also a key whose new certificate is not written yet
             raise DatabaseError(database.CHECK_FAILED) from error
 
     def _hand_over_password(self) -> None:

@@ -30,8 +30,8 @@ from pacs_operator.agent.scrubstate import POSITION_DIGITS, Position, ScrubState
 from pacs_operator.agent.sealing import clear_ordered
 from pacs_operator.agent.storedindex import Row, StoredIndex
 from pacs_operator.agent.volume import Names, kind_of, volume_of
-from pacs_operator.domain.agentconfig import ScrubKind, ScrubPass, ScrubTold
-from pacs_operator.domain.scrub import SCRUB_FILE, Scrub, next_slot
+from pacs_operator.domain.agentconfig import CLOCK_SKEW, ScrubKind, ScrubPass, ScrubTold
+from pacs_operator.domain.scrub import SCRUB_FILE, Scrub, abandoned_at, next_slot
 
 SUBJECT, STATE_SUBJECT = "scrub", "scrub/state"
 POLL_SECONDS = 60.0  # a ConfigMap takes as long to arrive
@@ -158,21 +158,42 @@ class ScrubFeed:
         if not self._loaded:
             known = await self._in_thread(lambda: scrubstate.load(self._folder))
             self._loaded = True
-            await self._save(known or self._state)
-        state = self._state
+            if known is None:
+                await self._save(self._state)
+            else:
+                self._state = known  # as it was saved: how old it is tells whether to go on
         if order.suspend or clear_ordered(self._peers):  # files are not yet where the pass looks for them
             return POLL_SECONDS
-        if state.running is None:
-            before = state.since if state.last is None or state.last.ended is None else state.last.ended
-            due = next_slot(order, datetime.fromisoformat(before))
+        if not self._goes_on(order, now):
+            due = now if self._state.running else next_slot(order, await self._before(now))
             if now < due:
                 return min(POLL_SECONDS, (due - now).total_seconds())
             emit(Event.SCRUB_BEGAN)
-            await self._save(
-                state.model_copy(update={"running": ScrubPass(began=rfc3339(now)), "position": Position()})
-            )
+            begun = ScrubPass(began=rfc3339(now))
+            await self._save(self._state.model_copy(update={"running": begun, "position": Position()}))
         await self._pass()
         return POLL_SECONDS
+
+    def _goes_on(self, order: Scrub, now: datetime) -> bool:
+        """Tell whether the pass under way is worth its end: not when what it read may be as old as the last one."""
+        running = self._state.running
+        if running is None:
+            return False
+        began = datetime.fromisoformat(running.began)
+        saved = datetime.fromisoformat(self._state.saved or running.began)
+        if max(began, saved) > now + CLOCK_SKEW:
+            return False
+        # A pass that found something calls nothing intact, and what it found stays told.
+        return bool(running.found) or now < abandoned_at(order, saved)
+
+    async def _before(self, now: datetime) -> datetime:
+        """Return after what the next pass is due; a clock that ran ahead may have written times yet to come."""
+        state = self._state
+        times = [state.since, *([state.last.ended] if state.last and state.last.ended else [])]
+        known = [time for time in map(datetime.fromisoformat, times) if time <= now + CLOCK_SKEW]
+        if not known:
+            await self._save(state.model_copy(update={"since": rfc3339(now)}))
+        return max(known, default=now)
 
     async def _pass(self) -> None:
         if not self._volume.there:
@@ -287,7 +308,8 @@ class ScrubFeed:
 
     async def _save(self, state: ScrubState) -> None:
         """Remember a state, on the volume too when that takes it: a full one shall not end the reading."""
-        self._state, self._saved = state, self._clock.now()
+        self._saved = self._clock.now()
+        self._state = state = state.model_copy(update={"saved": rfc3339(self._saved)})
         try:
             await self._in_thread(lambda: scrubstate.save(self._folder, state))
         except OSError as error:

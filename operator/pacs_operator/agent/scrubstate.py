@@ -30,6 +30,7 @@ class ScrubState(Told):
     """The last whole pass, the one under way, and since when there is a scrub at all."""
 
     since: Time
+    saved: Time | None = None  # when the pass under way last came further
     last: ScrubPass | None = None
     running: ScrubPass | None = None
     position: Position = Position()

@@ -1,10 +1,10 @@
-"""Which files Orthanc's index knows, study by study: a page by number would skip rows while images come and go."""
+"""Which files Orthanc's index knows, study by study: small lists, since all of them together change all the time."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -18,6 +18,7 @@ _STUDIES_AT_ONCE = 100_000
 _LEVELS = ("Instance", "Series", "Study")  # the DICOMweb plugin keeps files of series
 _STUDY = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{8}){4}")
 _HEX = "0123456789abcdef"
+T = TypeVar("T")
 
 
 class _Attachment(Told):
@@ -52,7 +53,7 @@ class StoredIndex:
     rest
         Orthanc in this pod.
     page
-        How many resources are asked for at once; fewer than Orthanc's ``LimitFindInstances``.
+        How many resources are asked for at once, 2 or more; fewer than Orthanc's ``LimitFindInstances``.
     """
 
     def __init__(self, rest: OrthancRest, page: int = 10_000) -> None:
@@ -73,15 +74,31 @@ class StoredIndex:
                 yield from (study for study in self._beginning(begin) if study[: len(after)] > after or not after)
 
     def _beginning(self, prefix: str) -> list[str]:
-        found: set[str] = set()
-        for since in range(0, 2**31, self._page):
+        def ask(since: int) -> list[str]:
             page = self._rest.ask("GET", f"/studies?since={since}&limit={self._page}", seconds=LIST_SECONDS)
             if not isinstance(page, list) or not all(_STUDY.fullmatch(str(study)) for study in page):
                 raise _unexpected("list of studies")
-            found.update(study for study in page if study.startswith(prefix))
+            return page
+
+        return sorted({study for study in self._all(ask, str) if study.startswith(prefix)})
+
+    def _all(self, ask: Callable[[int], list[T]], name: Callable[[T], str]) -> Iterator[T]:
+        """Yield what a list by number holds, some of it more than once.
+
+        Orthanc orders by identifier, so what follows a deletion moves up. Pages overlap, therefore, and after one
+        that does not begin with what the page before it had, one from further back is asked for.
+        """
+        since, before = 0, set[str]()
+        while True:
+            page = ask(since)
+            if since and (not page or name(page[0]) not in before):
+                since = max(0, since - self._page // 2)
+                continue
+            yield from page
             if len(page) < self._page:
-                break
-        return sorted(found)
+                return
+            before = {name(one) for one in page}
+            since += self._page - max(1, self._page // 100)
 
     def rows(self, study: str) -> list[Row]:
         """Return the files of one study; none when it is gone.
@@ -101,17 +118,15 @@ class StoredIndex:
 
     def _below(self, study: str, level: str) -> list[_Resource]:
         """Return a study's series or instances; Orthanc's limit of answers is above a page."""
-        found: dict[str, _Resource] = {}
-        for since in range(0, 2**31, self._page):
+
+        def ask(since: int) -> list[_Resource]:
             query = {
                 "Level": level, "Query": {}, "ParentStudy": study, "ResponseContent": ["Attachments"], "Expand": True,
                 "Since": since, "Limit": self._page,
             }  # fmt: skip
-            page = _resources(self._rest.ask("POST", "/tools/find", query, LIST_SECONDS))
-            found.update((resource.id, resource) for resource in page)
-            if len(page) < self._page:
-                break
-        return list(found.values())
+            return _resources(self._rest.ask("POST", "/tools/find", query, LIST_SECONDS))
+
+        return list({resource.id: resource for resource in self._all(ask, lambda one: one.id)}.values())
 
     def _study(self, study: str) -> list[_Resource]:
         """Return a study's own files; Orthanc keeps none there, programs of users may."""

@@ -5,7 +5,7 @@ Every path is inside the pod. ``/tls`` is a memory-backed volume that the agent 
 ``crl-<ca>.pem``.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -39,6 +39,7 @@ def _plausible(text: str) -> str:
     return text
 
 
+CLOCK_SKEW = timedelta(minutes=5)  # of the nodes' clocks, from one another and from the operator's
 # An agent is a pod that may have been taken over: what it tells reaches the status only in these forms.
 Time = Annotated[  # RFC 3339, UTC, whole seconds
     str, Field(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z$"), AfterValidator(_plausible)

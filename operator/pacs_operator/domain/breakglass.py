@@ -151,12 +151,16 @@ def opened(words: Iterable[Word], now: datetime) -> tuple[list[Box], list[str]]:
 
 
 def _latest(group: Sequence[Word]) -> Box | None:
-    """Return the box of the two people whose consent lasts longest."""
+    """Return the box of the two people whose consent lasts longest.
+
+    Nobody is let in for longer than either of them said, counted from when they said it: a person who writes again
+    alone moves no end beyond the other one's hours.
+    """
     boxes = []
     for one, other in combinations(sorted(group, key=lambda word: word.given), 2):
         if one.approver.casefold() == other.approver.casefold() or other.given - one.given > TOGETHER:
             continue
-        until = min(other.given + timedelta(hours=one.what.hours), one.expires, other.expires)
+        until = min(one.given + timedelta(hours=one.what.hours), one.expires, other.expires)
         boxes.append(Box(one.what, other.given, until, (one.approver, other.approver)))
     return max(boxes, key=lambda box: box.until, default=None)
 

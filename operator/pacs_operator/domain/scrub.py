@@ -65,6 +65,19 @@ def next_slot(scrub: Scrub, after: datetime) -> datetime:
     return slot.astimezone(UTC)
 
 
+def abandoned_at(scrub: Scrub, saved: datetime) -> datetime:
+    """Return from when on a pass that halted is not gone on with: what it read is as old as two slots.
+
+    Parameters
+    ----------
+    scrub
+        As `check` accepts it.
+    saved
+        When it last came further.
+    """
+    return next_slot(scrub, next_slot(scrub, saved))
+
+
 def stale_at(scrub: Scrub, began: datetime, ended: datetime) -> datetime:
     """Return from when on a pass proves nothing any more.
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from pacs_operator.domain import names
-from pacs_operator.domain.agentconfig import AgentStatus, LeafStatus, PeerActivity, StorageTold
+from pacs_operator.domain.agentconfig import CLOCK_SKEW, AgentStatus, LeafStatus, PeerActivity, StorageTold
 from pacs_operator.domain.errors import PacsError, VaultError
 from pacs_operator.domain.leaves import leaves_of
 from pacs_operator.domain.names import Component, service_dns
@@ -16,7 +16,6 @@ from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 
 ASK_AGAIN = timedelta(seconds=30)
-CLOCK_SKEW = timedelta(minutes=5)  # between the nodes' clocks and ours
 MAX_REPORTED = 6
 _ABOUT_CERTIFICATES = ("age/", "certificates", "leaf/", "served/", "trust/")
 _SERVING = (Component.GATE, Component.ORTHANC, Component.POSTGRES)

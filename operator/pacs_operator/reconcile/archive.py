@@ -297,12 +297,14 @@ def _suspended(run: Pass) -> Outcome:
     if run.blocked is not None:
         destruction.block(run, run.blocked)
     revocation.report_suspended(run)
+    until = breakglass.report_suspended(run)
     run.set(ConditionType.RECONCILING, "False", "Suspended", text)
     run.set(ConditionType.STALLED, "False", "Suspended", text)
     run.set(ConditionType.READY, "Unknown", "Suspended", text)
     containment.report(run, stopped=True)
     status.write(run)
-    return Outcome("Suspended")
+    status.post_notices(run)
+    return Outcome("Suspended", None if until is None else max(until.total_seconds(), 1.0))
 
 
 def _try_to_type(run: Pass) -> None:

@@ -30,7 +30,7 @@ def admit(run: Pass, archive: Archive | None, lineage: str | None) -> list[Box]:
     lineage
         The data that approvals must be for; None: of no archive yet.
     """
-    run.glass, run.glass_missing = [], []
+    run.glass, run.glass_refused, run.glass_missing = [], [], []
     if archive is None or lineage is None:
         return []
     subject = Subject(run.name, str(metadata(run.live)["uid"]), lineage)
@@ -49,9 +49,8 @@ def admit(run: Pass, archive: Archive | None, lineage: str | None) -> list[Box]:
         titles=frozenset({*titles, *archive.spec.dicom.called_titles}),
         slots=MAX_PEERS - len(peers) - 1,  # the last one is for an import
     )
-    boxes, missing = opened(words, run.now)
-    run.glass, refused = admitted(boxes, room)
-    run.glass_missing = [*refused, *missing]
+    boxes, run.glass_missing = opened(words, run.now)
+    run.glass, run.glass_refused = admitted(boxes, room)
     return run.glass
 
 
@@ -59,13 +58,38 @@ def report(run: Pass) -> None:
     """Say in status, conditions and events who is let in by two people's word, until when, and how often they came."""
     if run.glass is None:
         return  # nobody looked: what stands there stays
-    kind = ConditionType.BREAK_GLASS
-    known = {one.holder: one for one in (run.observed.break_glass.listed if run.observed.break_glass else [])}
+    known = _known(run)
     listed = [_reader(run, box, known.get(box.what.holder)) for box in run.glass]
+    _say(run, known, listed, [*run.glass_refused, *run.glass_missing])
+
+
+def report_suspended(run: Pass) -> timedelta | None:
+    """Say who is still let in: whoever was, until the end that gate and Orthanc were told; nobody new.
+
+    Returns
+    -------
+    timedelta | None
+        After which the next one ends; None: nobody is let in.
+    """
+    known = _known(run)
+    ends = {holder: parse_time(one.until) for holder, one in known.items()}
+    listed = [one for one in known.values() if ends[one.holder] > run.now]
+    new = sorted({box.what.holder for box in run.glass or ()} - {one.holder for one in listed})
+    if known or new:
+        _say(run, known, listed, [f"{holder}: spec.suspend is true (set it to false)" for holder in new])
+    return min((ends[one.holder] - run.now for one in listed), default=None)
+
+
+def _known(run: Pass) -> dict[str, BreakGlassReader]:
+    return {one.holder: one for one in (run.observed.break_glass.listed if run.observed.break_glass else [])}
+
+
+def _say(run: Pass, known: dict[str, BreakGlassReader], listed: list[BreakGlassReader], others: list[str]) -> None:
+    kind = ConditionType.BREAK_GLASS
     _tell(run, known, listed)
     told = BreakGlassStatus.model_validate({"count": len(listed), "list": listed}) if listed else None
     run.status = run.status.model_copy(update={"break_glass": told})
-    waiting = "; ".join(run.glass_missing)
+    waiting = "; ".join(others)
     if listed:
         shown = "; ".join(f"{one.holder} as {one.ae_title} until {one.until}" for one in listed)
         text = f"STANDING EXCEPTION: {shown}" + (f". Not let in: {waiting}" if waiting else "")
@@ -113,9 +137,16 @@ def _tell(run: Pass, known: dict[str, BreakGlassReader], listed: list[BreakGlass
         if holder in now:
             continue
         count = max(one.associations, run.memory.glass_seen.pop(holder, 0))
-        early = "by its time" if parse_time(one.until) <= run.now else "before its time: an approval is gone"
-        text = f"{holder} is let in no more, ended {early}; {count} associations since {one.since} that gates remember"
+        why = "by its time" if parse_time(one.until) <= run.now else f"before its time: {_why(run, holder)}"
+        text = f"{holder} is let in no more, ended {why}; {count} associations since {one.since} that gates remember"
         run.notices.append(Notice("Normal", "BreakGlassEnded", text))
+
+
+def _why(run: Pass, holder: str) -> str:
+    """Return why a reader ended early: the archive takes it no longer, or else one of the two words is gone."""
+    of_it = f"{holder}: "
+    refusals = (text.removeprefix(of_it) for text in run.glass_refused if text.startswith(of_it))
+    return next(refusals, "an approval is gone")
 
 
 def _stamp(time: datetime) -> str:

@@ -114,7 +114,8 @@ class Pass:
     importing: Importing | None = None  # the PacsImport whose turn it is
     imports: list["ImportState"] = field(default_factory=list)
     glass: list[Box] | None = None  # break-glass readers that are let in; None: nobody looked
-    glass_missing: list[str] = field(default_factory=list)  # what keeps others out
+    glass_refused: list[str] = field(default_factory=list)  # those that the archive does not take, and why
+    glass_missing: list[str] = field(default_factory=list)  # consents that are not whole
     silent: dict[str, bool] = field(default_factory=dict)  # by peer that is expected to come, where it is known
     desired: Desired | None = None
     manifests: list[Manifest] = field(default_factory=list)

@@ -6,12 +6,12 @@ from typing import Literal
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from pacs_operator.domain.agentconfig import MAX_FOUND, AgentStatus, ScrubPass, ScrubTold
+from pacs_operator.domain.agentconfig import CLOCK_SKEW, MAX_FOUND, AgentStatus, ScrubPass, ScrubTold
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.names import Component
 from pacs_operator.domain.scrub import Scrub, stale_at
 from pacs_operator.domain.status import ScrubStatus
-from pacs_operator.reconcile.agents import CLOCK_SKEW, answers
+from pacs_operator.reconcile.agents import answers
 from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.metrics import PREFIX

@@ -366,6 +366,11 @@ def tell(run: Pass, before: ArchiveStatus) -> None:
             continue  # not yet there while it is being built
         kind: Literal["Normal", "Warning"] = "Normal" if good else "Warning"
         run.notices.append(Notice(kind, f"{condition.type.value}{condition.reason}", condition.message))
+    post_notices(run)
+
+
+def post_notices(run: Pass) -> None:
+    """Post the events that the pass noted."""
     for notice in run.notices:
         post(run.ports.kube, _reference(run.live), notice, run.now)
 
