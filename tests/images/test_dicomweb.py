@@ -148,7 +148,8 @@ def test_a_body_in_chunks_is_stored_and_one_that_is_too_large_is_not(archive: We
     small, large = fresh(), fresh(pixels=bytes(17 * MEBIBYTE))
     assert archive.send(chunks(small), more=CHUNKED).status == 200
     assert archive.retrieve(small) == part10(small)
-    assert archive.send(chunks(large), more=CHUNKED).status == 413
+    # Who is still sending when the answer comes may meet the end of the connection first.
+    assert archive.send(chunks(large), more=CHUNKED).status in (413, None)
     assert archive.server.instances(large.SOPInstanceUID) == []
     assert archive.stow(part10(fresh())).status == 200
 

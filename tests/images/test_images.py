@@ -134,7 +134,8 @@ def test_an_unchanged_recipe_keeps_its_digest(built: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "program"), [("operator", "pacs-operator"), ("tools", "pacs-agent"), ("tools", "pacs-probe")]
+    ("name", "program"),
+    [("operator", "pacs-operator"), ("tools", "pacs-agent"), ("tools", "pacs-import"), ("tools", "pacs-probe")],
 )
 def test_console_scripts_and_their_imports(image: Callable[[str], Image], name: str, program: str) -> None:
     one = image(name)
@@ -148,4 +149,4 @@ def test_each_image_has_only_its_own_programs(image: Callable[[str], Image]) -> 
         name: {path.name for path in (image(name).root / "opt/pacs/bin").glob("pacs-*")}
         for name in ("operator", "tools")
     }
-    assert found == {"operator": {"pacs-operator"}, "tools": {"pacs-agent", "pacs-probe"}}
+    assert found == {"operator": {"pacs-operator"}, "tools": {"pacs-agent", "pacs-import", "pacs-probe"}}
