@@ -1,5 +1,6 @@
 """Imports: one at a time, slice by slice, and what each status says of it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -312,3 +313,33 @@ def test_policies_of_an_earlier_release_hold_up_the_import_alone(ready: World):
 
 def test_vault_hears_of_no_import_before_there_is_one(ready: World):
     assert not [path for path in ready.vault.paths if path.endswith("/importer")]
+
+
+STALLED = {"catalog": "stable", "version": "1999.1.0"}
+
+
+@pytest.mark.parametrize(
+    ("act", "goes_on"),
+    [
+        (lambda world: world.api.remove(KEY), False),
+        (lambda world: world.api.edit(KEY, "kubectl", lambda live: live["spec"].update(suspend=True)), False),
+        (
+            lambda world: world.api.edit(
+                ARCHIVE_KEY, "kubectl", lambda live: live["spec"]["peers"].update(allowedCIDRs=["198.18.20.0/24"])
+            ),
+            False,
+        ),
+        (lambda world: None, True),
+    ],
+    ids=["deleted", "suspended", "source no longer allowed", "nothing"],
+)
+def test_a_stalled_archive_ends_an_import_that_may_not_be(ready: World, act: Callable[[World], object], goes_on: bool):
+    add(ready)
+    ready.api.edit(ARCHIVE_KEY, "kubectl", lambda live: live["spec"].update(release=STALLED))
+    ready.settle(ready.process)
+    assert ready.condition("Stalled")["reason"] == "UnknownRelease"
+    assert len(jobs(ready)) == 1
+    act(ready)
+    ready.settle(ready.process)
+    in_the_list = "probe/import" in {peer.id for peer in ready.live_peers().peers}
+    assert (len(jobs(ready)) == 1, in_the_list) == (goes_on, goes_on)

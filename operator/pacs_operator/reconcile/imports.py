@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from pacs_operator.domain import names
+from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.errors import ConflictError, InvalidSpecError, NotFoundError, PacsError
 from pacs_operator.domain.facts import Importing
 from pacs_operator.domain.identifiers import covered
@@ -62,7 +63,7 @@ def read(run: Pass) -> None:
     """Read the archive's imports, take over what ended, and decide whose turn it is and which slice is due."""
     if run.archive is None or namespace_of(run.name, Zone.OPS) not in run.namespaces:
         return
-    run.imports = [_state(run, live) for live in _objects(run)]
+    run.imports = [_state(run.archive, live) for live in _objects(run)]
     jobs = [item for item in run.owned.values() if kind_of(item) is JOB and _slice_of(item)]
     for state in run.imports:
         _take_over(run, state, [job for job in jobs if _belongs(job, state)])
@@ -76,6 +77,20 @@ def read(run: Pass) -> None:
     active = next((job for job in jobs if _belongs(job, chosen) and _ended(job) is None), None)
     due = _slice_of(active) if active else _due(run, chosen)
     run.importing = Importing(str(metadata(chosen.live)["name"]), chosen.uid, chosen.spec, due)
+
+
+def standing(run: Pass, archive: Archive) -> set[str]:
+    """Return the uids of the imports that may work within an archive's bounds, whosever turn it is."""
+    states = [_state(archive, live) for live in _objects(run)]
+    return {state.uid for state in states if state.spec and not state.spec.suspend and not state.done}
+
+
+def end_others(run: Pass, allowed: set[str]) -> None:
+    """Delete the slices at work of all but the allowed imports."""
+    ours = {names.LABEL_ARCHIVE: run.name, names.LABEL_COMPONENT: Component.IMPORTER.value}
+    for job in run.ports.kube.list(JOB, namespace_of(run.name, Zone.OPS), ours):
+        if _slice_of(job) and _ended(job) is None and annotations_of(job).get(names.ANNOTATION_IMPORT) not in allowed:
+            _delete(run, job)
 
 
 def hold(run: Pass, error: PacsError) -> None:
@@ -124,23 +139,23 @@ def _objects(run: Pass) -> list[Manifest]:
     return sorted(found, key=lambda live: (str(metadata(live).get("creationTimestamp")), metadata(live)["name"]))
 
 
-def _state(run: Pass, live: Manifest) -> ImportState:
+def _state(archive: Archive, live: Manifest) -> ImportState:
     try:
         before = ImportStatus.model_validate(live.get("status") or {})
     except ValidationError:
         before = ImportStatus()  # all of it comes again with the next slice
     try:
         spec = parse(ImportSpec, live.get("spec") or {}, "spec")
-        _check_source(run, spec)
+        _check_source(archive, spec)
         if before.last_stop != Stop.DONE.value:
-            _check_rights(run)
+            _check_rights(archive)
     except InvalidSpecError as error:
         return ImportState(live, None, before, error, "Refused")
     return ImportState(live, spec, before)
 
 
-def _check_source(run: Pass, spec: ImportSpec) -> None:
-    allowed = run.archive.spec.peers.allowed_cidrs if run.archive else []
+def _check_source(archive: Archive, spec: ImportSpec) -> None:
+    allowed = archive.spec.peers.allowed_cidrs
     if not covered(spec.source.address, allowed):
         raise InvalidSpecError(
             f"spec.source.address: {spec.source.address} lies outside the archive's allowedCIDRs "
@@ -150,9 +165,9 @@ def _check_source(run: Pass, spec: ImportSpec) -> None:
         )
 
 
-def _check_rights(run: Pass) -> None:
+def _check_rights(archive: Archive) -> None:
     """Refuse an import that would be more than any peer may be; once that is lifted it goes on by itself."""
-    most = run.archive.spec.peers.max_rights if run.archive else []
+    most = archive.spec.peers.max_rights
     if lacking := [right.value for right in IMPORT_NEEDS if right not in most]:
         raise InvalidSpecError(
             f"spec.archiveRef: an import needs {', '.join(lacking)}, which the archive's maxRights "

@@ -29,7 +29,7 @@ from pacs_operator.domain.peer import Right, TlsTier
 from pacs_operator.domain.probepeers import CONFORMANCE_PEER_ID, IMPORT_PEER_ID, STORE_ONLY_PEER_ID, own_peers
 from pacs_operator.kube.inventory import CONFIG_MAP, NAMESPACE, POD, POLICY
 from pacs_operator.kube.port import Manifest, labels_of, metadata
-from pacs_operator.reconcile import breakglass, fences, issuers, legacy, peers, status, zones
+from pacs_operator.reconcile import breakglass, fences, imports, issuers, legacy, peers, status, zones
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.render.manifests import document
 from pacs_operator.render.pods import PEERS_CONFIG_MAP
@@ -47,7 +47,8 @@ class Cut:
 
     ``lists`` holds each enforcing component's ConfigMap, its list as it stands and as it may be; ``unreadable`` those
     that hold no list; ``consent_unknown`` says that no selector tells which namespaces consent; ``removed`` and
-    ``waiting`` are ids of peers that lose everything or something, and of those that have to wait for something.
+    ``waiting`` are ids of peers that lose everything or something, and of those that have to wait for something;
+    ``imports`` are the uids of those that may go on.
     """
 
     lists: dict[Component, tuple[Manifest, LivePeers, LivePeers]] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Cut:
     consent_unknown: bool = False
     removed: set[str] = field(default_factory=set)
     waiting: set[str] = field(default_factory=set)
+    imports: set[str] = field(default_factory=set)
 
     @property
     def provisioned(self) -> bool:
@@ -83,7 +85,7 @@ def enforce(run: Pass, error: PacsError) -> None:
     """
     failures = fences.restore(run, [zone for zone in Zone if _ours(run, namespace_of(run.name, zone))])
     cut = survey(run)
-    failures += [failure for act in (cut_lists, cut_sources) for failure in act(run, cut)]
+    failures += [failure for act in (cut_lists, cut_sources, cut_imports) for failure in act(run, cut)]
     if not error.retry and cut.provisioned:
         _show(run, cut, error)
     if failures:
@@ -100,9 +102,10 @@ def survey(run: Pass) -> Cut:
     peers.judge(run, archive, consenting)
     hours = archive.spec.dicom.staffed_hours
     known = by_key(accepted_peers(run.decisions))
-    importing = any(peer.id == IMPORT_PEER_ID for _, before, _ in cut.lists.values() for peer in before.peers)
+    there = any(peer.id == IMPORT_PEER_ID for _, before, _ in cut.lists.values() for peer in before.peers)
+    cut.imports = _imports(run, archive)
     accepted = [
-        *own_peers(run.name, importing=importing),
+        *own_peers(run.name, importing=bool(cut.imports) and there),
         *(peers.live_peer(peer, known, hours) for peer in known.values()),
         *(box.peer for box in breakglass.admit(run, archive, zones.written(run.live) or run.observed.lineage_id)),
     ]
@@ -281,6 +284,29 @@ def cut_sources(run: Pass, cut: Cut) -> list[PacsError]:
         if left != rules:
             mark = {part: metadata(live)[part] for part in ("uid", "resourceVersion")}
             run.ports.kube.patch(POLICY, name, namespace, {"metadata": mark, "spec": {"ingress": left}})
+    except NotFoundError:
+        return []
+    except PacsError as error:
+        return [error]
+    return []
+
+
+def _imports(run: Pass, archive: Archive) -> set[str]:
+    """Return the imports that may go on; none when nobody can tell: an import can wait."""
+    if not _ours(run, namespace_of(run.name, Zone.OPS)):
+        return set()
+    try:
+        return imports.standing(run, archive)
+    except PacsError:
+        return set()
+
+
+def cut_imports(run: Pass, cut: Cut) -> list[PacsError]:
+    """End the slices of imports that were deleted or suspended, or may not be any more."""
+    if not cut.provisioned or not _ours(run, namespace_of(run.name, Zone.OPS)):
+        return []
+    try:
+        imports.end_others(run, cut.imports)
     except NotFoundError:
         return []
     except PacsError as error:
