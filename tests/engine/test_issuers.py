@@ -4,10 +4,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from pacs_operator.domain.acceptance import Decision, decide
 from pacs_operator.domain.errors import InvalidSpecError
-from pacs_operator.domain.issuers import OWN, Issuer, clashing, read_trust, usable
+from pacs_operator.domain.issuers import MAX_LISTS_BYTES, OWN, Issuer, clashing, read_trust, usable
 from pacs_operator.domain.validation import parse
 from pacs_operator.reconcile.issuers import _verdict
 from tests.engine.test_acceptance import CONSENTING, archive, claim
@@ -136,6 +137,21 @@ def test_who_cannot_be_told_apart_clashes() -> None:
     trust = read_trust("hospital", IMAGING.chain_pem(), None)
     assert clashing([trust], Authority("Hospital imaging CA").certificate) == {"hospital": OWN}
     assert clashing([trust], Authority("peers").certificate) == {}
+
+
+def test_lists_that_haproxy_could_not_take_together_are_left_out() -> None:
+    """Of 32 KiB each three find room; the fourth finds none, unless its list is short."""
+    authorities = [Authority(f"CA {number}") for number in range(4)]
+    for one in authorities:
+        one.revoked = [x509.random_serial_number() for _ in range(600)]
+    entries = [entry(f"ca-{number}", one) for number, one in enumerate(authorities)]
+    trusts, why = usable([parse(Issuer, one, "x") for one in entries])
+    assert [trust.name for trust in trusts] == ["ca-0", "ca-1", "ca-2"]
+    assert list(why) == ["ca-3"]
+    assert f"{MAX_LISTS_BYTES} are the most" in why["ca-3"]
+    authorities[3].revoked.clear()
+    entries[3] = entry("ca-3", authorities[3])
+    assert usable([parse(Issuer, one, "x") for one in entries])[1] == {}
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ from pacs_operator.domain.model import Model
 
 MAX_ISSUERS = 4
 MAX_CHAIN = 4
+MAX_LISTS_BYTES = 98_304  # of all together: HAProxy takes a file in one command of 128 KiB, our own list among it
 MIN_RSA_BITS = 2048  # NIST SP 800-131A rev. 2
+PEM = serialization.Encoding.PEM
 OWN = "@own"  # the archive's own peers CA, as the gate names it; no issuer can be called so
 _Folded = tuple[frozenset[tuple[str, str | bytes]], ...]
 IssuerName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", max_length=32)]
@@ -240,7 +242,8 @@ def usable(issuers: Iterable[Issuer]) -> tuple[list[Trust], dict[str, str]]:
     Returns
     -------
     tuple
-        The usable ones in their order, and messages by name. Of two that clash the later one is left out.
+        The usable ones in their order, and messages by name. Of two that clash the later one is left out, and so is
+        one whose lists find no room beside the earlier ones'.
     """
     trusts: list[Trust] = []
     why: dict[str, str] = {}
@@ -261,8 +264,21 @@ def usable(issuers: Iterable[Issuer]) -> tuple[list[Trust], dict[str, str]]:
                 "place of the old one"
             )
             continue
+        size = lists_size([*trusts, trust])
+        if size > MAX_LISTS_BYTES:
+            why[issuer.name] = (
+                f"spec.peers.issuers: {issuer.name}: with its crlPEM all revocation lists have {size} bytes together, "
+                f"{MAX_LISTS_BYTES} are the most; give the list of the issuing certificate alone, have the authority "
+                "take out what has expired, or name fewer authorities"
+            )
+            continue
         trusts.append(trust)
     return trusts, why
+
+
+def lists_size(trusts: Iterable[Trust]) -> int:
+    """Return the bytes of all revocation lists in PEM, each counted once."""
+    return sum(map(len, dict.fromkeys(one.public_bytes(PEM) for trust in trusts for one in trust.lists)))
 
 
 def ends(trust: Trust) -> datetime:
