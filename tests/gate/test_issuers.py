@@ -1,10 +1,7 @@
 """Certificates of the hospital's own authorities, and pinned keys: who issued it counts, not the name alone."""
 
 import hashlib
-import ssl
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,11 +12,7 @@ from pacs_operator.agent.errors import InvalidPeersError
 from pacs_operator.domain.gatepeers import LiveIssuer
 
 from .device import (
-    PDU_AC,
-    PDU_RJ,
-    Answer,
     Device,
-    ask,
     associate_rq,
     client_context,
     echo,
@@ -27,32 +20,14 @@ from .device import (
     read_answer,
     tls_connection,
 )
+from .hospital import ACCEPTED, NAME, NO_HANDSHAKE, UNKNOWN, Hospital, answer, context, make_hospital, reason
 from .pki import Authority, Leaf, make_key
 from .process import Gate, Site, peer, running_gate, wait_for
-
-ACCEPTED = Answer(PDU_AC, None)
-UNKNOWN = Answer(PDU_RJ, (1, 1, 3), clean_end=True)  # PS3.8 9.3.4: calling AE title not recognized
-NO_HANDSHAKE = Answer(None, None)
-NAME = "ct1.imaging.example"
-
-
-@dataclass
-class Hospital:
-    """A root and two authorities under it, of which the archive's people named the first alone."""
-
-    root: Authority
-    imaging: Authority
-    office: Authority
-
-    def issuer(self, *, lists: bool = True, name: str = "hospital") -> LiveIssuer:
-        crls = (self.imaging.crl_pem() + self.root.crl_pem()).decode()
-        return LiveIssuer(name=name, ca_pem=self.imaging.chain_pem(), crl_pem=crls if lists else None)
 
 
 @pytest.fixture
 def hospital() -> Hospital:
-    root = Authority("Hospital root")
-    return Hospital(root, Authority("Hospital imaging CA", parent=root), Authority("Hospital office CA", parent=root))
+    return make_hospital()
 
 
 @pytest.fixture(scope="module")
@@ -74,24 +49,6 @@ def spki(leaf: Leaf) -> str:
     key = leaf.key.public_key()
     form = serialization.PublicFormat.SubjectPublicKeyInfo
     return hashlib.sha256(key.public_bytes(serialization.Encoding.DER, form)).hexdigest()
-
-
-def context(site: Site, leaf: Leaf, chain: str = "") -> ssl.SSLContext:
-    """Return a device's TLS; ``chain`` is what it sends beside its own certificate."""
-    made = client_context(site.peers, None)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "client.pem"
-        path.write_bytes(leaf.pem() + chain.encode())
-        made.load_cert_chain(path)
-    return made
-
-
-def answer(gate: Gate, leaf: Leaf, chain: str = "", title: bytes = b"CT1") -> Answer:
-    return ask(gate.port, context(gate.site, leaf, chain), associate_rq(calling=title))
-
-
-def reason(gate: Gate) -> str:
-    return [record for record in gate.records() if record["event"] == "association"][-1]["reason"]
 
 
 @pytest.mark.parametrize("kind", ["EC", "RSA"])

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pacs_operator.agent.errors import InvalidPeersError, NeighbourError
-from pacs_operator.agent.gate import SessionsRemainError, SlotsExhaustedError
+from pacs_operator.agent.errors import InvalidPeersError, NeighbourError, SessionsRemainError, SlotsExhaustedError
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 

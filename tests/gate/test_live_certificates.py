@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pacs_operator.agent.errors import NeighbourError
-from pacs_operator.agent.gate import ReadBackError
+from pacs_operator.agent.errors import NeighbourError, ReadBackError
 from pacs_operator.agent.neighbour import Changes
 from pacs_operator.domain.names import CaName
 

@@ -40,3 +40,22 @@ class NeighbourError(AgentError):
     """The main container does not answer, or did not take what it was given."""
 
     reason = "NeighbourUnavailable"
+
+
+class SessionsRemainError(NeighbourError):
+    """A removed peer's associations are still open at the gate."""
+
+    reason = "GateSessionsRemain"
+
+
+class SlotsExhaustedError(NeighbourError):
+    """More peers than the gate has slots."""
+
+    reason = "GateSlotsExhausted"
+    retry = False
+
+
+class ReadBackError(NeighbourError):
+    """HAProxy holds something other than what was written."""
+
+    reason = "GateReadBackDiffers"

@@ -6,18 +6,35 @@ from pathlib import Path
 from cryptography import x509
 
 from pacs_operator.agent.clock import Clock, SystemClock
-from pacs_operator.agent.errors import AgentConfigError, NeighbourError
+from pacs_operator.agent.errors import (
+    AgentConfigError,
+    NeighbourError,
+    ReadBackError,
+    SessionsRemainError,
+    SlotsExhaustedError,
+)
 from pacs_operator.agent.gatelog import LogReader, Tally
 from pacs_operator.agent.gateroutes import Routes
-from pacs_operator.agent.gateslots import MAPS, WEB_MAPS, Entries, Plan, Rights, live_slots, make_plan, wanted_rights
+from pacs_operator.agent.gateslots import (
+    MAPS,
+    WEB_MAPS,
+    Entries,
+    Plan,
+    Rights,
+    live_slots,
+    make_plan,
+    taken_away,
+    wanted_rights,
+)
 from pacs_operator.agent.gatetrust import ClientTrust
 from pacs_operator.agent.gateweb import Web
-from pacs_operator.agent.haproxy import BackendLoad, FileKind, HaproxySilentError, RuntimeSocket
+from pacs_operator.agent.haproxy import FileKind, HaproxySilentError, RuntimeSocket
 from pacs_operator.agent.neighbour import Changes
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.agent.x509tools import Served, serial_of
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.agentconfig import AgentConfig, PeerActivity
+from pacs_operator.domain.errors import PacsError
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import CaName
 
@@ -27,25 +44,6 @@ USED_ROOTS = (CaName.PEERS, CaName.INTERNAL)
 _END_SECONDS = 5.0
 _LOOKS = 2
 _ROUNDS = 3  # free, then fill; one more for what came in between
-
-
-class SessionsRemainError(NeighbourError):
-    """A removed peer's associations are still open."""
-
-    reason = "GateSessionsRemain"
-
-
-class SlotsExhaustedError(NeighbourError):
-    """More peers than slots."""
-
-    reason = "GateSlotsExhausted"
-    retry = False
-
-
-class ReadBackError(NeighbourError):
-    """HAProxy holds something other than what was written."""
-
-    reason = "GateReadBackDiffers"
 
 
 def _sessions_remain(slots: frozenset[str]) -> SessionsRemainError:
@@ -88,6 +86,7 @@ class GateNeighbour:
         self._slot_of: dict[str, str] = {}  # peer id -> slot, of the applied list
         self._revoked: frozenset[str] = frozenset()  # serials of the list in use
         self._opened_before: frozenset[str] | None = None  # slots whose associations began before this agent listened
+        self._doubtful: frozenset[str] = frozenset()  # slots whose associations must end, whenever that succeeds
 
     async def prepare(self, peers: LivePeers) -> None:
         """Listen for records; HAProxy reads its own files and starts with empty maps, so there is no more to do."""
@@ -141,11 +140,12 @@ class GateNeighbour:
         before = await self._socket.revoked_serials(path)
         await self._commit("crl-file", path)
         self._revoked = await self._socket.revoked_serials(path)
-        grown = bool(self._revoked - before)
+        if self._revoked - before:
+            self._doubtful |= self._opened_before or frozenset()
         await self._web.revoke(self._revoked)
-        await self._end_revoked((self._opened_before or frozenset()) if grown else frozenset())
+        await self._end_revoked()
 
-    async def _end_revoked(self, doubtful: frozenset[str] = frozenset()) -> None:
+    async def _end_revoked(self) -> None:
         """End associations of revoked certificates, and of slots where nobody knows which certificate opened them.
 
         Also called when no list came: a handshake that was over before the list can still become an association.
@@ -153,14 +153,15 @@ class GateNeighbour:
         revoked = self._revoked | (self._trust.revoked if self._trust else frozenset())
         shown = {slot for slot, serials in self._tally.serials.items() if serials & revoked}
         shown |= await self._web.slots_using(self._revoked)
-        if not shown | doubtful:
+        if not shown | self._doubtful:
             return
-        remain = await self._end_sessions(await self._busy_slots() & (doubtful | shown))
+        remain = await self._end_sessions(await self._busy_slots() & (self._doubtful | shown))
         for slot in shown - remain:
             self._tally.serials.pop(slot, None)
         if remain:
             raise _sessions_remain(remain)
-        self._opened_before = (self._opened_before or frozenset()) - doubtful
+        self._opened_before = (self._opened_before or frozenset()) - self._doubtful
+        self._doubtful = frozenset()
 
     async def apply_peers(self, peers: LivePeers) -> str:
         """Make the list live: first what goes, with its associations, then what comes; read back and compare.
@@ -173,7 +174,12 @@ class GateNeighbour:
         wanted = wanted_rights(peers, web=self._web.on)
         async with self._writing:
             try:
-                left_out = await self._apply_inbound(wanted, await self._apply_issuers(peers))
+                try:
+                    await self._apply_issuers(peers)
+                except PacsError:  # whoever goes does not wait for an authority that HAProxy will not take
+                    await self._take_away(wanted)
+                    raise
+                left_out = await self._apply_inbound(wanted)
             finally:  # neither way waits for the other
                 await self._routes.apply(peers)
         if left_out:
@@ -183,19 +189,29 @@ class GateNeighbour:
             )
         return peers.revision
 
-    async def _apply_issuers(self, peers: LivePeers) -> frozenset[str]:
-        """Return the slots whose associations an issuer vouched for that went, or may have revoked since."""
+    async def _apply_issuers(self, peers: LivePeers) -> None:
+        """Doubt the slots whose associations an issuer vouched for that went, or may have revoked since."""
         if self._trust is None:
-            return frozenset()
+            return
         await self._note_earlier_sessions()
         before = await self._socket.revoked_serials(self._trust.crl_file)
-        gone = await self._trust.apply(peers)
-        grown = await self._socket.revoked_serials(self._trust.crl_file) - before
-        held = {slot: state.rights() for slot, state in live_slots(await self._read()).items()}
-        doubtful = {slot for slot, rights in held.items() if rights and self._trust.concerns(rights, gone)}
-        return frozenset(doubtful) | (self._opened_before or frozenset() if grown else frozenset())
+        try:
+            await self._trust.apply(peers)
+        finally:  # it may have come half the way, and next time there is no difference any more
+            if await self._socket.revoked_serials(self._trust.crl_file) - before:
+                self._doubtful |= self._opened_before or frozenset()
+            held = {slot: state.rights() for slot, state in live_slots(await self._read()).items()}
+            self._doubtful |= {slot for slot, rights in held.items() if rights and self._trust.concerns(rights)}
+            self._trust.gone = frozenset()
 
-    async def _apply_inbound(self, wanted: dict[str, Rights], doubtful: frozenset[str]) -> frozenset[str]:
+    async def _take_away(self, wanted: dict[str, Rights]) -> None:
+        """Remove and narrow, and let nobody in."""
+        applied = self._applied
+        await self._apply_inbound(taken_away(live_slots(await self._read()), wanted))
+        # What HAProxy should hold, also one that started again.
+        self._applied = applied and {identity: rights for identity, rights in applied.items() if identity in wanted}
+
+    async def _apply_inbound(self, wanted: dict[str, Rights]) -> frozenset[str]:
         """Return the certificate names for which there was no slot."""
         await self._note_earlier_sessions()
         await self._web.revoke(self._revoked)  # a HAProxy that started again has forgotten them
@@ -204,7 +220,7 @@ class GateNeighbour:
             if not plan:
                 break
             await self._carry_out(plan)
-        await self._end_revoked(doubtful)
+        await self._end_revoked()
         await self._prove({name: rights for name, rights in wanted.items() if name not in plan.left_out})
         return plan.left_out
 
@@ -268,6 +284,7 @@ class GateNeighbour:
             await self._socket.forget_rate(slot)
             await self._web.forget_rate(slot)
             self._tally.serials.pop(slot, None)
+        self._doubtful -= slots
 
     async def _narrow(self, slot: str, before: Rights, after: Rights) -> None:
         if after.contained and not before.contained:
@@ -377,22 +394,6 @@ class GateNeighbour:
             loads = await self._socket.loads()
         except NeighbourError:
             return []
-        return [self._activity_of(peer, slot, loads) for peer, slot in sorted(self._slot_of.items())]
-
-    def _activity_of(self, peer: str, slot: str, loads: dict[str, BackendLoad]) -> PeerActivity:
-        counts = self._tally.peers[peer]
-        load = loads.get(gatemaps.backend_name(slot))
-        return PeerActivity(
-            id=peer,
-            last_association=counts.last_association,
-            last_rejection=counts.last_rejection,
-            last_rejection_reason=counts.last_rejection_reason,
-            rejections=counts.rejections,
-            associations=counts.associations,
-            presented_not_after=counts.presented_not_after,
-            open_associations=load.open_sessions if load else 0,
-            limited=counts.limited,
-            last_limited=counts.last_limited,
-            requests=counts.requests,
-            last_request=counts.last_request,
-        )
+        slots = sorted(self._slot_of.items())
+        open_ones = {slot: load.open_sessions for _, slot in slots if (load := loads.get(gatemaps.backend_name(slot)))}
+        return [self._tally.activity(peer, open_ones.get(slot, 0)) for peer, slot in slots]

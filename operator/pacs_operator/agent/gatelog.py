@@ -8,12 +8,13 @@ import asyncio
 import socket
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
 from pacs_operator.agent.clock import rfc3339
+from pacs_operator.domain.agentconfig import PeerActivity
 from pacs_operator.domain.issuers import OWN
 
 _ABSENT = "-"
@@ -155,6 +156,10 @@ class Tally:
         if record.reason in _LIMITED:
             counts.limited += 1
             counts.last_limited = counts.last_rejection
+
+    def activity(self, peer: str, open_associations: int) -> PeerActivity:
+        """Return what a peer did, as the status tells it."""
+        return PeerActivity(id=peer, open_associations=open_associations, **asdict(self.peers[peer]))
 
     def know(self, peer_of: dict[str, str]) -> None:
         """Take over who has which certificate; counts of those who are gone go too, or they would grow for ever."""

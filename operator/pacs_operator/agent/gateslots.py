@@ -175,6 +175,25 @@ def wanted_rights(peers: LivePeers, *, web: bool = False) -> dict[str, Rights]:
     return wanted
 
 
+def taken_away(live: dict[str, LiveSlot], wanted: dict[str, Rights]) -> dict[str, Rights]:
+    """Return the rights held now without those that are wanted no more: nobody new, and nobody with more.
+
+    Parameters
+    ----------
+    live
+        What the maps say now.
+    wanted
+        Rights by certificate name.
+    """
+    held = [rights for state in live.values() if (rights := state.rights())]
+    left = {}
+    for before in held:
+        after = wanted.get(before.identity)
+        if after is not None and after.peer == before.peer:
+            left[before.identity] = after if after.narrows(before) else before
+    return left
+
+
 def make_plan(live: dict[str, LiveSlot], busy: frozenset[str], wanted: dict[str, Rights], slots: int) -> Plan:
     """Return how to get from the live slots to the wanted rights.
 

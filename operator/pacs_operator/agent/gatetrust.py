@@ -1,7 +1,7 @@
 """Whose client certificates the gate takes, beside the archive's own: files and maps of a running HAProxy."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -59,6 +59,7 @@ class ClientTrust:
         self._trusts: tuple[Trust, ...] = ()
         self._in_use: dict[Path, bytes] = {}  # what this agent saw committed; HAProxy may have outlived an earlier one
         self.revoked: frozenset[str] = frozenset()  # "<issuer>/<serial>", by the lists in use
+        self.gone: frozenset[str] = frozenset()  # that went, or are others now, and whose peers nobody has looked for
 
     @property
     def crl_file(self) -> Path:
@@ -77,20 +78,17 @@ class ClientTrust:
         for path, pem in self._files().items():
             write_atomic(path, pem, PUBLIC)
 
-    async def apply(self, peers: LivePeers) -> frozenset[str]:
+    async def apply(self, peers: LivePeers) -> None:
         """Make the issuers of a list live: files, then maps; read back and compare.
 
-        Returns
-        -------
-        frozenset
-            Names of those that went, or whose certificates are others now: what they vouched for must end.
+        What those vouched for that went, or whose certificates are others now, must end: they are added to ``gone``,
+        also when the rest fails.
 
         Raises
         ------
         InvalidPeersError, NeighbourError
             Not applied; what was in use stays, but an issuer that goes is forgotten by the maps first.
         """
-        before = {trust.name: trust.chain for trust in self._trusts}
         trusts = read_issuers(peers)
         root = load_root(await asyncio.to_thread(self._surroundings.root(CaName.PEERS).read_bytes))
         clash = clashing(trusts, root)
@@ -99,11 +97,12 @@ class ClientTrust:
                 f"peers.json: issuers that cannot be told apart: {', '.join(sorted({*clash, *clash.values()}))}",
                 action="take one of them out of spec.peers.issuers",
             )
-        self._trusts = trusts
-        wanted = self._maps(root)
-        gone = frozenset(before) - {trust.name for trust in trusts if before.get(trust.name) == trust.chain}
+        wanted = _maps(trusts, root)
         for name, entries in wanted.items():
             await self._forget(name, entries)
+        kept = {trust.name: trust.chain for trust in trusts}
+        self.gone |= {trust.name for trust in self._trusts if kept.get(trust.name) != trust.chain}
+        self._trusts = trusts
         await self.refresh()
         for name, entries in wanted.items():
             await self._write(name, entries)
@@ -112,7 +111,6 @@ class ClientTrust:
                     "HAProxy's issuers differ from the list after they were written",
                     action="the agent tries again; look for somebody else who uses the runtime socket",
                 )
-        return gone
 
     async def refresh(self, *, always: bool = False) -> None:
         """Commit the files where they differ from those in use: also when the archive's own part is new."""
@@ -125,12 +123,13 @@ class ClientTrust:
             self._in_use[path] = pem
         self.revoked = frozenset(_revoked(self._trusts))
 
-    def concerns(self, rights: Rights, gone: frozenset[str]) -> bool:
+    def concerns(self, rights: Rights) -> bool:
         """Tell whether an issuer that went may have vouched for a peer's open associations.
 
         Of a pinned key nobody remembers who issued the certificate that came with it.
         """
-        return bool(gone) and (rights.identity.partition("/")[0] in gone or rights.identity.startswith("spki:"))
+        issuer = rights.identity.partition("/")[0]
+        return bool(self.gone) and (issuer in self.gone or rights.identity.startswith("spki:"))
 
     def _files(self) -> dict[Path, bytes]:
         """Return authorities first: a list can only be used once its signer is known."""
@@ -141,17 +140,6 @@ class ClientTrust:
         return {
             self._surroundings.client_authorities: b"".join([own.strip(), b"\n", *chains]),
             self._surroundings.client_crls: b"".join([crl.strip(), b"\n", *lists]),
-        }
-
-    def _maps(self, root: x509.Certificate) -> dict[str, dict[str, str]]:
-        chains = [root, *(part for trust in self._trusts for part in trust.chain)]
-        return {
-            gatemaps.UNCHECKED: {trust.name: "1" for trust in self._trusts if not trust.lists},
-            gatemaps.AUTHORITIES: {gatemaps.ALL: ",".join(sorted({certificate_hash(part) for part in chains}))},
-            gatemaps.ISSUERS: {
-                subject_hash(root): OWN,
-                **{subject_hash(trust.issuing): trust.name for trust in self._trusts},
-            },
         }
 
     async def _forget(self, name: str, entries: dict[str, str]) -> None:
@@ -166,6 +154,15 @@ class ClientTrust:
                 await self._socket.add_entry(name, key, value)
             elif live[key] != value:
                 await self._socket.set_entry(name, key, value)
+
+
+def _maps(trusts: Sequence[Trust], root: x509.Certificate) -> dict[str, dict[str, str]]:
+    chains = [root, *(part for trust in trusts for part in trust.chain)]
+    return {
+        gatemaps.UNCHECKED: {trust.name: "1" for trust in trusts if not trust.lists},
+        gatemaps.AUTHORITIES: {gatemaps.ALL: ",".join(sorted({certificate_hash(part) for part in chains}))},
+        gatemaps.ISSUERS: {subject_hash(root): OWN, **{subject_hash(trust.issuing): trust.name for trust in trusts}},
+    }
 
 
 def _revoked(trusts: Iterable[Trust]) -> Iterable[str]:
