@@ -42,6 +42,7 @@ class Seen:
     headers: dict[str, str]
     received: int
     sha256: str
+    trailers: list[str]
 
 
 class Upstream(ThreadingHTTPServer):
@@ -81,10 +82,12 @@ class _Handler(BaseHTTPRequestHandler):
             while size := int(self.rfile.readline(), 16):
                 yield self.rfile.read(size)
                 self.rfile.readline()
-            self.rfile.readline()
+            while line := self.rfile.readline().strip():
+                self.trailers.append(line.decode())
 
     def _answer(self) -> None:
         received, digest = 0, hashlib.sha256()
+        self.trailers: list[str] = []
         for part in self._body():
             received += len(part)
             digest.update(part)
@@ -93,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert own or self.server.gate.wait(60)
         self.server.waiting -= not own
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.seen.append(Seen(self.command, self.path, headers, received, digest.hexdigest()))
+        self.server.seen.append(Seen(self.command, self.path, headers, received, digest.hexdigest(), self.trailers))
         self.send_response(200)
         body = b"20261123T015953" if own else b"[]"
         self.send_header("Content-Length", str(len(body)))

@@ -42,13 +42,14 @@ class Reason(StrEnum):
     TLS = "Tls"
     # Of DICOMweb, beside those above:
     REVOKED_CERTIFICATE = "RevokedCertificate"  # since the connection was opened
+    EXPIRED_CERTIFICATE = "ExpiredCertificate"  # since the connection was opened
     METHOD_NOT_ALLOWED = "MethodNotAllowed"
     ROUTE_NOT_ALLOWED = "RouteNotAllowed"
     QUERY_NOT_ALLOWED = "QueryNotAllowed"
     RIGHT_NOT_GRANTED = "RightNotGranted"
     TOO_LARGE = "TooLarge"
     TOO_MANY_REQUESTS = "TooManyRequests"
-    BAD_REQUEST = "BadRequest"  # not whole in time, or with a body where none belongs
+    BAD_REQUEST = "BadRequest"  # not whole in time, a body where none belongs, or not HTTP/1.1
     NO_REQUEST = "NoRequest"  # no TLS, or no HTTP
 
 

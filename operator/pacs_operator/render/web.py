@@ -58,8 +58,13 @@ class WebLayout:
 
     @property
     def max_connections(self) -> int:
-        """Return the bound of sockets beside Orthanc; one request has two."""
+        """Return the bound of sockets at the gate, and of those beside Orthanc, where one request has two."""
         return 8 * self.max_concurrent + _SPARE_CONNECTIONS
+
+    @property
+    def max_connections_per_source(self) -> int:
+        """Return how many sockets one address may hold at the gate; several at their bound leave room for others."""
+        return 2 * self.max_concurrent + _SPARE_CONNECTIONS // 4
 
 
 def layout(desired: Desired, bind: str, archive_bind: str) -> WebLayout | None:
