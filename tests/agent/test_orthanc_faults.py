@@ -3,7 +3,9 @@
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -169,3 +171,20 @@ async def test_a_hanging_orthanc_is_neither(
     assert not await neighbour.ready() and not await neighbour.alive()
     with pytest.raises(NeighbourError, match="does not answer GET /modalities \\(ReadTimeout\\)"):
         await neighbour.apply_peers(peers("r1", peer(1)))
+
+
+@pytest.mark.parametrize("web", [True, False])
+async def test_the_haproxy_beside_orthanc_finds_its_certificates_where_there_is_one(
+    web: bool, rest: SimulatedRest, surroundings: Surroundings, tmp_path: Path
+) -> None:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    (surroundings.config / "orthanc.json").write_text("{}")
+    for name in ("dicom-server.pem", "ca-internal.pem", "control.pem"):
+        (surroundings.tls / name).write_text(name)
+    socket = str(tmp_path / "web.sock") if web else None
+    config = orthanc_config(rest.url).model_copy(update={"web_socket": socket})
+    made = OrthancNeighbour(config, replace(surroundings, web_tls=copies))
+    await made.prepare(peers("r1"))
+    await made.close()
+    assert {path.name for path in copies.iterdir()} == ({"dicom-server.pem", "ca-internal.pem"} if web else set())

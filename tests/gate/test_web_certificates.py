@@ -20,7 +20,9 @@ LEAF = "dicom-server"
 
 
 def agent(stage: WebStage) -> OrthancWeb:
-    places = Surroundings(tls=stage.folder / "tls", run=stage.folder)
+    copies = stage.folder / "copies"
+    copies.mkdir(exist_ok=True)
+    places = Surroundings(tls=stage.folder / "tls", run=stage.folder, web_tls=copies)
     return OrthancWeb(stage.folder / "web.sock", LEAF, places)
 
 
@@ -60,7 +62,26 @@ def test_a_new_root_decides_who_is_served(client: Client, stage: WebStage) -> No
 
 
 def test_what_it_does_not_take_is_told_and_asked_again(stage: WebStage, tmp_path: Path) -> None:
-    gone = OrthancWeb(tmp_path / "web.sock", LEAF, Surroundings(tls=stage.folder / "tls", run=tmp_path))
+    gone = OrthancWeb(tmp_path / "web.sock", LEAF, Surroundings(tls=stage.folder / "tls", web_tls=tmp_path))
     with pytest.raises(NeighbourError):
         asyncio.run(gone.apply_certificates(Changes(leaves=frozenset({LEAF}))))
     asyncio.run(gone.apply_certificates(Changes(leaves=frozenset({"postgres-client"}))))
+
+
+def test_it_has_copies_of_the_two_files_that_it_needs_and_of_no_other(stage: WebStage, tmp_path: Path) -> None:
+    tls = stage.folder / "tls"
+    (tls / "postgres-client.pem").write_text("another key of the pod")
+    own, root = tls / f"{LEAF}.pem", tls / "ca-internal.pem"
+    web = OrthancWeb(stage.folder / "web.sock", LEAF, Surroundings(tls=tls, web_tls=tmp_path))
+    web.prepare()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        own.name: own.read_bytes(),
+        root.name: root.read_bytes(),
+    }
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    stage.site.internal.issue(ORTHANC_NAME, server=True, client=True).write(tls, LEAF)
+    asyncio.run(web.apply_certificates(Changes(leaves=frozenset({LEAF}))))
+    assert (tmp_path / own.name).read_bytes() == own.read_bytes()
+    nowhere = OrthancWeb(stage.folder / "web.sock", LEAF, Surroundings(tls=tls, web_tls=tmp_path / "none"))
+    with pytest.raises(NeighbourError, match="container web"):
+        nowhere.prepare()

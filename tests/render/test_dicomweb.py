@@ -33,7 +33,16 @@ def names_of(manifests: list[dict[str, Any]], name: str) -> list[str]:
 
 def test_absent_it_is_nowhere() -> None:
     text = json.dumps(rendered(), default=str)
-    for word in (str(Port.GATE_WEB), str(Port.ORTHANC_WEB), "DicomWeb", "web.cfg", "web.sock", "virt@services"):
+    for word in (
+        str(Port.GATE_WEB),
+        str(Port.ORTHANC_WEB),
+        "DicomWeb",
+        "web.cfg",
+        "web.sock",
+        "web-tls",
+        "web-run",
+        "virt@services",
+    ):
         assert word not in text
     assert names_of(rendered(), "orthanc") == ["agent", "orthanc"]
 
@@ -49,7 +58,19 @@ def test_present_it_has_a_container_beside_orthanc_and_a_port_at_the_gate() -> N
     assert {"web.cfg", "web.lua"} <= set(config_data(manifests, "orthanc"))
     assert "web.lua" in config_data(manifests, "gate")
     assert json.loads(config_data(manifests, "gate")["agent.json"])["web"] is True
-    assert json.loads(config_data(manifests, "orthanc")["agent.json"])["webSocket"] == "/run/pacs/web.sock"
+    assert json.loads(config_data(manifests, "orthanc")["agent.json"])["webSocket"] == "/run/pacs-web/run/web.sock"
+
+
+def test_what_reads_peers_requests_shares_no_folder_with_orthanc_but_the_public_one() -> None:
+    [pod] = [t for workload, t in pod_templates(rendered({})) if workload["metadata"]["name"] == "orthanc"]
+    mounts = {c["name"]: {m["name"]: m for m in c["volumeMounts"]} for c in containers(pod)}
+    assert mounts["web"].keys() & mounts["orthanc"].keys() <= {"config"}
+    assert mounts["web"].keys() & mounts["agent"].keys() == {"config", "web-tls", "web-run"}
+    # Each writes where the other only reads: a file planted by one is never written through by the other.
+    assert (mounts["web"]["web-tls"].get("readOnly"), mounts["agent"]["web-tls"].get("readOnly")) == (True, None)
+    assert (mounts["web"]["web-run"].get("readOnly"), mounts["agent"]["web-run"].get("readOnly")) == (None, True)
+    memory = {v["name"] for v in pod["spec"]["volumes"] if v.get("emptyDir", {}).get("medium") == "Memory"}
+    assert {"web-tls", "web-run"} <= memory
 
 
 def test_orthanc_keeps_its_http_on_loopback_and_serves_dicomweb_alone_beside_it() -> None:

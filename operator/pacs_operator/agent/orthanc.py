@@ -58,6 +58,8 @@ class OrthancNeighbour:
 
     async def prepare(self, peers: LivePeers) -> None:
         """Write the configuration that Orthanc starts with."""
+        if self._web is not None:
+            await self._in_thread(self._web.prepare)
         await self._in_thread(lambda: self._assemble(peers))
 
     def _assemble(self, peers: LivePeers) -> None:

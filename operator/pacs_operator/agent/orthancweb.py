@@ -5,6 +5,7 @@ from pathlib import Path
 from cryptography import x509
 
 from pacs_operator.agent.errors import NeighbourError
+from pacs_operator.agent.files import PRIVATE, sweep_temporaries, write_atomic
 from pacs_operator.agent.haproxy import RuntimeSocket
 from pacs_operator.agent.neighbour import Changes
 from pacs_operator.agent.paths import Surroundings
@@ -15,6 +16,9 @@ from pacs_operator.domain.names import CaName
 class OrthancWeb:
     """Certificates of the HAProxy beside Orthanc.
 
+    It reads what peers send, so it has folders of its own: copies of the two files that it needs, which it cannot
+    write, and one for its socket. Orthanc's configuration, the data keys and the pod's other keys are in neither.
+
     Parameters
     ----------
     socket
@@ -22,7 +26,7 @@ class OrthancWeb:
     leaf
         Name of the leaf that it serves.
     surroundings
-        Where the certificates are.
+        Where the certificates and their copies are.
     """
 
     def __init__(self, socket: Path, leaf: str, surroundings: Surroundings) -> None:
@@ -30,14 +34,38 @@ class OrthancWeb:
         self._leaf = leaf
         self._surroundings = surroundings
 
+    def prepare(self) -> None:
+        """Copy what it starts with.
+
+        Raises
+        ------
+        NeighbourError
+            Its folder cannot be written.
+        """
+        places = self._surroundings
+        try:
+            sweep_temporaries(places.web_tls)
+            for path in (places.root(CaName.INTERNAL), places.bundle(self._leaf)):
+                write_atomic(places.web_tls / path.name, path.read_bytes(), PRIVATE)
+        except OSError as error:
+            raise NeighbourError(
+                f"{places.web_tls}: the certificates for the container web cannot be put there (errno {error.errno})",
+                action="look at size and group of the memory volume",
+                reason="RunNotWritable",
+            ) from error
+
     async def apply_certificates(self, changed: Changes) -> None:
         """Commit a new leaf and a new root; requests under way go on.
+
+        The copies come first: it may start again at any moment.
 
         Raises
         ------
         NeighbourError
             Not taken, or another certificate is in use afterwards.
         """
+        if CaName.INTERNAL in changed.roots or self._leaf in changed.leaves:
+            self.prepare()
         if CaName.INTERNAL in changed.roots:
             root = self._surroundings.root(CaName.INTERNAL)
             await self._socket.replace_file("ca-file", root, root.read_text("ascii"))

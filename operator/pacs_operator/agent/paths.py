@@ -12,6 +12,7 @@ from pacs_operator.domain.agentconfig import (
     STORAGE_KEYS_DIR,
     STORAGE_RING_FILE,
     TLS_DIR,
+    WEB_TLS_DIR,
 )
 from pacs_operator.domain.gatepeers import PEERS_FILE
 from pacs_operator.domain.names import CaName, Port
@@ -27,6 +28,8 @@ class Surroundings:
         Memory-backed folder of keys, certificates, roots and CRLs.
     run
         Memory-backed folder of sockets and assembled configuration.
+    web_tls
+        Memory-backed folder of what the HAProxy beside Orthanc has as `tls`, where there is one.
     config
         The component's own configuration (ConfigMap, read-only).
     peers
@@ -43,6 +46,7 @@ class Surroundings:
 
     tls: Path = Path(TLS_DIR)
     run: Path = Path(RUN_DIR)
+    web_tls: Path = Path(WEB_TLS_DIR)
     config: Path = Path(CONFIG_DIR)
     peers: Path = Path(PEERS_DIR)
     images: Path = Path(IMAGES_DIR)

@@ -15,6 +15,8 @@ from pacs_operator.domain.names import CaName, Component
 
 TLS_DIR = "/tls"
 RUN_DIR = "/run/pacs"  # memory-backed: sockets, assembled configuration
+WEB_TLS_DIR = "/run/pacs-web/tls"  # memory-backed: copies for the HAProxy beside Orthanc, which has them as TLS_DIR
+WEB_RUN_DIR = "/run/pacs-web/run"  # memory-backed: its socket; it has this folder as RUN_DIR
 CONFIG_DIR = "/etc/pacs"  # ConfigMap: agent.json and the component's own configuration
 PEERS_DIR = "/etc/pacs-peers"  # ConfigMap of its own, so that peers change without touching the rest
 VAULT_CA_FILE = "/etc/pacs/vault-ca.pem"

@@ -6,6 +6,7 @@ from pacs_operator.domain.agentconfig import (
     CONFIG_DIR,
     RUN_DIR,
     SEALING_FILE,
+    WEB_RUN_DIR,
     AgentConfig,
     Leaf,
     StorageKeyring,
@@ -31,7 +32,7 @@ from pacs_operator.render.manifests import Manifest, config_map, document
 
 CONFIG_FILE = f"{CONFIG_DIR}/agent.json"
 HAPROXY_SOCKET = f"{RUN_DIR}/haproxy.sock"
-WEB_SOCKET = f"{RUN_DIR}/web.sock"
+WEB_SOCKET = f"{WEB_RUN_DIR}/web.sock"
 HAPROXY_LOG_SOCKET = f"{RUN_DIR}/log.sock"
 
 _TRUST = {

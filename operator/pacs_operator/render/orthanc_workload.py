@@ -1,6 +1,14 @@
 """The archive engine: one Orthanc, its volume, its Service."""
 
-from pacs_operator.domain.agentconfig import IMAGES_DIR, SEALED_DIR, STORAGE_RING_FILE
+from pacs_operator.domain.agentconfig import (
+    IMAGES_DIR,
+    RUN_DIR,
+    SEALED_DIR,
+    STORAGE_RING_FILE,
+    TLS_DIR,
+    WEB_RUN_DIR,
+    WEB_TLS_DIR,
+)
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import ANNOTATION_DATABASE, ANNOTATION_ENCRYPTION, REENCRYPTING, Component, Port
 from pacs_operator.render import agent, database, gate, orthanc_config, pods, services, sizes
@@ -8,6 +16,8 @@ from pacs_operator.render.manifests import Manifest, config_map, document, names
 
 NAME = Component.ORTHANC.value
 IMAGES_CLAIM = "images"
+_WEB_TLS = "web-tls"
+_WEB_RUN = "web-run"
 
 # Orthanc with an open association ends late; the gate drains first, the rest is cut after this.
 _GRACE_SECONDS = 150  # an open association holds Orthanc for up to DicomScpTimeout, 120 s
@@ -85,6 +95,7 @@ def workload(desired: Desired) -> Manifest:
             pods.claim(IMAGES_CLAIM),
             pods.in_memory("tmp", "64Mi"),
             *database.volumes(desired),
+            *_web_volumes(desired),
         ],
         grace_seconds=_GRACE_SECONDS,
     )
@@ -103,7 +114,8 @@ def _agent_mounts(desired: Desired) -> list[Manifest]:
         images = [pods.mount(IMAGES_CLAIM, IMAGES_DIR, writable=True)]
     else:
         images = [pods.mount(IMAGES_CLAIM, IMAGES_DIR)] if spec.database.external else []
-    return [*images, *database.mounts(desired)]
+    web = [pods.mount(_WEB_TLS, WEB_TLS_DIR, writable=True), pods.mount(_WEB_RUN, WEB_RUN_DIR)] if spec.dicomweb else []
+    return [*images, *database.mounts(desired), *web]
 
 
 def stateful_set(desired: Desired, component: Component, template: Manifest) -> Manifest:
@@ -158,10 +170,15 @@ def _orthanc(desired: Desired) -> Manifest:
     )
 
 
+def _web_volumes(desired: Desired) -> list[Manifest]:
+    return [pods.in_memory(_WEB_TLS, "1Mi"), pods.in_memory(_WEB_RUN, "1Mi")] if desired.archive.spec.dicomweb else []
+
+
 def _web(desired: Desired) -> list[Manifest]:
     """Return the HAProxy that takes DICOMweb from the gate.
 
-    It has no probes: DICOM goes on without it, and the gate sees for itself whether it answers.
+    It has no probes: DICOM goes on without it, and the gate sees for itself whether it answers. It reads what peers
+    send: of the pod's folders it has none but two of its own, with the files that it needs.
     """
     if desired.archive.spec.dicomweb is None:
         return []
@@ -170,7 +187,7 @@ def _web(desired: Desired) -> list[Manifest]:
             "web",
             desired.release.images.gate,
             sizes.web(desired).resources(),
-            [pods.MOUNT_CONFIG, pods.MOUNT_TLS, pods.MOUNT_RUN_WRITABLE],
+            [pods.MOUNT_CONFIG, pods.mount(_WEB_TLS, TLS_DIR), pods.mount(_WEB_RUN, RUN_DIR, writable=True)],
             args=["-f", "/etc/pacs/web.cfg"],
             ports=[{"name": "web", "containerPort": Port.ORTHANC_WEB, "protocol": "TCP"}],
         )
