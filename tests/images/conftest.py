@@ -23,7 +23,7 @@ ENTER = Path(__file__).with_name("enter.py")
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T | None], what: str, seconds: float = 60.0) -> T:
+def wait_for(condition: Callable[[], T | None], what: str, seconds: float = 180.0) -> T:
     """Return a condition's first true value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
