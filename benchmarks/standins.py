@@ -31,6 +31,7 @@ from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.leaves import leaves_of
 from pacs_operator.domain.names import CaName, Component, Port, service_dns
 from pacs_operator.domain.results import CheckResult, RunResult
+from pacs_operator.domain.times import rfc3339
 
 LOOPBACK = "127.0.0.1"
 MERGE_PATCH = "application/merge-patch+json"
@@ -38,11 +39,6 @@ OURS = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
 SERVING = (Component.GATE, Component.ORTHANC, Component.POSTGRES)
 JOB_LABEL = "batch.kubernetes.io/job-name"
 Item = dict[str, Any]
-
-
-def stamp(moment: datetime) -> str:
-    """Return a time as the API writes it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Controllers:
@@ -109,10 +105,10 @@ class Controllers:
             return 0
         now = datetime.now(UTC)
         met = [
-            {"type": kind, "status": "True", "lastTransitionTime": stamp(now), "lastProbeTime": stamp(now)}
+            {"type": kind, "status": "True", "lastTransitionTime": rfc3339(now), "lastProbeTime": rfc3339(now)}
             for kind in ("SuccessCriteriaMet", "Complete")
         ]
-        ended = {"startTime": stamp(now - timedelta(seconds=1)), "completionTime": stamp(now), "succeeded": 1}
+        ended = {"startTime": rfc3339(now - timedelta(seconds=1)), "completionTime": rfc3339(now), "succeeded": 1}
         zero = {"ready": 0, "terminating": 0, "active": 0, "uncountedTerminatedPods": {}}
         self._status(job, "/apis/batch/v1", "jobs", {"conditions": met, **ended, **zero})
         return 1
@@ -265,8 +261,8 @@ def _status(component: Component, archive: str, peers: LivePeers) -> bytes:
             name=known.name,
             ca=known.ca,
             serial=base64.b16encode(known.name.encode()).decode().lower()[:40],
-            not_before=stamp(now),
-            not_after=stamp(now + timedelta(seconds=known.ttl_seconds)),
+            not_before=rfc3339(now),
+            not_after=rfc3339(now + timedelta(seconds=known.ttl_seconds)),
             sha256="00" * 32,
             dns_names=list(known.dns_names),
         )
@@ -275,7 +271,7 @@ def _status(component: Component, archive: str, peers: LivePeers) -> bytes:
     revision = peers.revision if component is not Component.POSTGRES else None
     status = AgentStatus(component=component, version="0", ready=True, peers_revision=revision, leaves=leaves)
     if component is Component.ORTHANC:
-        tested = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        tested = rfc3339(datetime.now(UTC))
         told = StorageTold(active_key=1, keys=1, self_test="Passed", verified=tested)
         status = status.model_copy(update={"storage": told})
     return status.model_dump_json(by_alias=True, exclude_none=True).encode()

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from pacs_operator.agent.clock import rfc3339
 from pacs_operator.agent.content import CHUNK
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.agent.scrubstate import STATE_FILE
 from pacs_operator.agent.storedindex import Row
 from pacs_operator.domain.agentconfig import ScrubPass
+from pacs_operator.domain.times import rfc3339
 from tests.agent.scrubbing import GOOD, HOUR, KEY, STUDIES, Archive, Index, Scrubbing, build, seal, working
 from tests.agent.support import FakeClock
 

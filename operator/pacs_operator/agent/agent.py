@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from pacs_operator import __version__
-from pacs_operator.agent.clock import rfc3339
 from pacs_operator.agent.context import Context
 from pacs_operator.agent.databasefeed import DatabaseFeed
 from pacs_operator.agent.doors import ControlDoor, control_context, health_router
@@ -25,6 +24,7 @@ from pacs_operator.agent.webserver import WebServer
 from pacs_operator.agent.x509tools import describe
 from pacs_operator.domain.agentconfig import AgentStatus, IngestStatus, PeerActivity, StorageTold
 from pacs_operator.domain.names import CaName, Component
+from pacs_operator.domain.times import rfc3339
 
 WITH_PEERS = frozenset({Component.GATE, Component.ORTHANC})
 

@@ -44,8 +44,3 @@ async def sleep_until(clock: Clock, due: datetime) -> None:
     """Return when ``due`` has come by the wall clock."""
     while (remaining := (due - clock.now()).total_seconds()) > 0:
         await clock.sleep(min(remaining, MAX_NAP_SECONDS))
-
-
-def rfc3339(moment: datetime) -> str:
-    """Return a moment as Kubernetes writes it: UTC, whole seconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from pacs_operator.agent.clock import rfc3339
 from pacs_operator.domain.agentconfig import PeerActivity
 from pacs_operator.domain.issuers import OWN
+from pacs_operator.domain.times import rfc3339
 
 _ABSENT = "-"
 

@@ -9,7 +9,6 @@ from typing import Protocol
 
 from cryptography import x509
 
-from pacs_operator.agent.clock import rfc3339
 from pacs_operator.agent.context import Context
 from pacs_operator.agent.errors import CertificateMismatchError
 from pacs_operator.agent.files import PRIVATE, PUBLIC, read_if_there, write_atomic
@@ -28,6 +27,7 @@ from pacs_operator.agent.x509tools import (
 )
 from pacs_operator.domain.agentconfig import Leaf
 from pacs_operator.domain.names import CaName
+from pacs_operator.domain.times import rfc3339
 
 
 class Kept(Protocol):

@@ -18,7 +18,6 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from pacs_operator.agent import scrubstate
-from pacs_operator.agent.clock import rfc3339
 from pacs_operator.agent.content import AlteredError, KeyMissingError
 from pacs_operator.agent.context import Context
 from pacs_operator.agent.errors import AgentConfigError, AgentError
@@ -32,6 +31,7 @@ from pacs_operator.agent.storedindex import Row, StoredIndex
 from pacs_operator.agent.volume import Names, kind_of, volume_of
 from pacs_operator.domain.agentconfig import CLOCK_SKEW, ScrubKind, ScrubPass, ScrubTold
 from pacs_operator.domain.scrub import SCRUB_FILE, Scrub, abandoned_at, next_slot
+from pacs_operator.domain.times import parse_time, rfc3339
 
 SUBJECT, STATE_SUBJECT = "scrub", "scrub/state"
 POLL_SECONDS = 60.0  # a ConfigMap takes as long to arrive
@@ -179,8 +179,8 @@ class ScrubFeed:
         running = self._state.running
         if running is None:
             return False
-        began = datetime.fromisoformat(running.began)
-        saved = datetime.fromisoformat(self._state.saved or running.began)
+        began = parse_time(running.began)
+        saved = parse_time(self._state.saved or running.began)
         if max(began, saved) > now + CLOCK_SKEW:
             return False
         # A pass that found something calls nothing intact, and what it found stays told.
@@ -190,7 +190,7 @@ class ScrubFeed:
         """Return after what the next pass is due; a clock that ran ahead may have written times yet to come."""
         state = self._state
         times = [state.since, *([state.last.ended] if state.last and state.last.ended else [])]
-        known = [time for time in map(datetime.fromisoformat, times) if time <= now + CLOCK_SKEW]
+        known = [time for time in map(parse_time, times) if time <= now + CLOCK_SKEW]
         if not known:
             await self._save(state.model_copy(update={"since": rfc3339(now)}))
         return max(known, default=now)

@@ -13,12 +13,12 @@ from typing import Annotated, Protocol
 
 from pydantic import Field, ValidationError
 
-from pacs_operator.agent.clock import rfc3339
 from pacs_operator.agent.content import KeyMissingError, Keys
 from pacs_operator.agent.errors import AgentError
 from pacs_operator.agent.files import PRIVATE, read_if_there, require_memory, write_atomic
 from pacs_operator.domain.agentconfig import Time
 from pacs_operator.domain.model import Model
+from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.vault.pods import DataKey
 
 REWRAP_AGAIN = timedelta(days=1)  # how late a rotation of the Transit key is followed
@@ -118,7 +118,7 @@ class StorageKeys:
         for wrapped in known:
             if wrapped.id not in self._plain:
                 self._plain[wrapped.id] = self._unwrap(wrapped)
-        if not known or known[-1].id == full or now - _time(known[-1].created) >= self._max_age:
+        if not known or known[-1].id == full or now - parse_time(known[-1].created) >= self._max_age:
             known.append(self._make(known[-1].id + 1 if known else 1, now))
         self._publish(known[-1].id)
         return known[-1].id
@@ -240,10 +240,6 @@ def _version(wrapped: str) -> int:
     """Return the version of the Transit key in ``vault:v<version>:<ciphertext>``; 0 for anything else."""
     found = re.fullmatch(r"vault:v([0-9]{1,9}):.+", wrapped)
     return int(found[1]) if found else 0
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def _any(folder: Path) -> bool:

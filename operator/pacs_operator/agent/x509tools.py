@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from pacs_operator.agent.clock import rfc3339
 from pacs_operator.agent.errors import CertificateMismatchError
 from pacs_operator.domain.agentconfig import Leaf, LeafStatus
+from pacs_operator.domain.times import rfc3339
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 RSA_BITS = 3072  # NIST SP 800-57 part 1: 128 bits of security

@@ -16,6 +16,7 @@ from pacs_operator.domain.leaves import is_reserved_dns_name
 from pacs_operator.domain.legacy import MAX_AHEAD, Legacy
 from pacs_operator.domain.peer import CertificateIdentity, Peer, Right
 from pacs_operator.domain.staffed import closing_time
+from pacs_operator.domain.times import rfc3339
 
 #: The gate has 256 pre-allocated slots; two belong to the archive's own probes.
 MAX_PEERS = 254
@@ -225,7 +226,7 @@ def _check_legacy(archive: Archive, legacy: Legacy, now: datetime | None) -> Non
     closes = closing_time(dicom.staffed_hours, legacy.end)
     if closes <= now:
         raise InvalidSpecError(
-            f"spec.legacy.expires: {legacy.expires} has passed, and the port was closed at {closes:%Y-%m-%dT%H:%M:%SZ}",
+            f"spec.legacy.expires: {legacy.expires} has passed, and the port was closed at {rfc3339(closes)}",
             action="give the device a certificate; else extend with a later expires and a new reason",
             reason="LegacyExpired",
         )

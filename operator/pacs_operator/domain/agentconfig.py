@@ -5,13 +5,14 @@ Every path is inside the pod. ``/tls`` is a memory-backed volume that the agent 
 ``crl-<ca>.pem``.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import CaName, Component
+from pacs_operator.domain.times import parse_time
 
 TLS_DIR = "/tls"
 RUN_DIR = "/run/pacs"  # memory-backed: sockets, assembled configuration
@@ -36,7 +37,7 @@ PLAUSIBLE_YEARS = range(2000, 2200)  # whoever reckons with a time of these year
 
 def _plausible(text: str) -> str:
     """Refuse what only looks like a time: each later pass and each scrape would fail on it."""
-    if datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).year not in PLAUSIBLE_YEARS:
+    if parse_time(text).year not in PLAUSIBLE_YEARS:
         raise ValueError("not a year in which an archive is run")
     return text
 

@@ -18,6 +18,7 @@ from pacs_operator.domain.leaves import PUBLIC_SUFFIX
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import PROBE_AE_TITLE
 from pacs_operator.domain.peer import Right
+from pacs_operator.domain.times import rfc3339
 
 MAX_HOURS = 24
 MAX_OPEN = 4
@@ -117,7 +118,7 @@ class Box:
             source_cidrs=sorted(self.what.source_cidrs),
             rights=sorted(Right(right) for right in self.what.rights),
             max_associations=MAX_ASSOCIATIONS,
-            ends=self.until.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            ends=rfc3339(self.until),
         )
 
 

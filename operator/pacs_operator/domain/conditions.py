@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Literal
 
 from pacs_operator.domain.model import Model
+from pacs_operator.domain.times import rfc3339
 
 
 class ConditionType(StrEnum):
@@ -58,7 +59,7 @@ def merge(observed: Iterable[Condition], desired: Iterable[Condition], now: date
     """
     before = {condition.type: condition for condition in observed}
     after = dict(before)
-    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = rfc3339(now)
     for condition in desired:
         old = before.get(condition.type)
         since = old.last_transition_time if old and old.status == condition.status else stamp

@@ -8,6 +8,7 @@ from typing import Literal
 from pacs_operator.domain.approval import NEEDED, Act, Approval, Consent, Subject, consent
 from pacs_operator.domain.archive import Retention
 from pacs_operator.domain.names import Zone, namespace_of
+from pacs_operator.domain.times import rfc3339
 
 Reason = Literal["LegalHold", "RetentionNotOver", "ApprovalsMissing", "GracePeriod", "Approved", "Suspended"]
 HOW = "docs/deletion.md shows how"
@@ -110,7 +111,7 @@ def judge(case: Case, approvals: Sequence[Approval], now: datetime) -> Verdict:
     plainly = "" if case.encrypted else f"; {NOT_ENCRYPTED}"
     if now < over:
         text = (
-            f"Approved by {_people(consents)}. Stopped; the data are destroyed after {_stamp(over)}{plainly}. "
+            f"Approved by {_people(consents)}. Stopped; the data are destroyed after {rfc3339(over)}{plainly}. "
             "To keep them set deletionPolicy: Retain, or withdraw an approval (the archive then starts again)"
         )
         return Verdict("GracePeriod", text, over, used)
@@ -120,7 +121,7 @@ def judge(case: Case, approvals: Sequence[Approval], now: datetime) -> Verdict:
 def _not_over(case: Case, ends: datetime, override: Consent) -> str:
     return (
         f"spec.retention.minimumYears: {case.retention.minimum_years} years after the newest image end at "
-        f"{_stamp(ends)}, counted from {_stamp(case.newest)}: {case.newest_known_by}. Wait, or two people approve "
+        f"{rfc3339(ends)}, counted from {rfc3339(case.newest)}: {case.newest_known_by}. Wait, or two people approve "
         f"OverrideRetention ({_count(override)}); {HOW}"
     )
 
@@ -147,7 +148,3 @@ def _years_after(moment: datetime, years: int) -> datetime:
         return moment.replace(year=moment.year + years)
     except ValueError:
         return moment.replace(year=moment.year + years, month=3, day=1)
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

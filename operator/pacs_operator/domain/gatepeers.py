@@ -10,6 +10,7 @@ from pacs_operator.domain.issuers import MAX_ISSUERS, IssuerName
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.outbound import Outbound
 from pacs_operator.domain.peer import Right
+from pacs_operator.domain.times import rfc3339
 
 PEERS_FILE = "peers.json"
 
@@ -102,6 +103,6 @@ class LivePeers(Model):
 
     def at(self, now: datetime) -> Self:
         """Return the list without peers whose time is over: they go also while no operator runs."""
-        stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        stamp = rfc3339(now)
         left = [peer for peer in self.peers if not any(end and end <= stamp for end in _ends(peer))]
         return self if len(left) == len(self.peers) else self.model_copy(update={"peers": left})

@@ -5,7 +5,7 @@ claim. What bounds them is one listener each, pinned titles, few rights, and a d
 """
 
 import ipaddress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -14,6 +14,7 @@ from pacs_operator.domain.agentconfig import Time
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import Port
+from pacs_operator.domain.times import parse_time
 
 MAX_PORTS = 16
 MAX_SOURCES = 4
@@ -69,17 +70,7 @@ class Legacy(Model):
     @property
     def end(self) -> datetime:
         """Return when the exception expires."""
-        return parse(self.expires)
-
-
-def parse(text: str) -> datetime:
-    """Return a time of the API."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-
-
-def rfc3339(moment: datetime) -> str:
-    """Return a moment as the API writes it: UTC, whole seconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return parse_time(self.expires)
 
 
 def check_sources(cidrs: list[str]) -> None:

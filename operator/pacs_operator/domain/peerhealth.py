@@ -4,12 +4,13 @@ Pure rules over times. Both conditions are alarms: ``True`` is what somebody mus
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pacs_operator.domain.legacy import Legacy, alarm
 from pacs_operator.domain.peer import TlsException
 from pacs_operator.domain.status import PeerConditionType, PeerFinding
+from pacs_operator.domain.times import rfc3339
 
 ENDS_SOON = (7, 30, 60)  # days, the nearest first
 EXCEPTION_ENDS_SOON = 30  # days
@@ -48,7 +49,7 @@ def certificate_finding(not_after: datetime | None, now: datetime) -> PeerFindin
     if not_after is None:
         text = "The device has not presented a certificate to a gate yet"
     else:
-        text = f"The certificate that the device presented last ends at {_stamp(not_after)}"
+        text = f"The certificate that the device presented last ends at {rfc3339(not_after)}"
         if status == "True":
             text += "; have a new one signed for it (docs/peers.md, Renewing) and loaded before that"
     return PeerFinding(type=PeerConditionType.CERTIFICATE_ENDING, status=status, reason=reason, message=text)
@@ -81,7 +82,7 @@ def legacy_finding(legacy: Legacy, closes: datetime, now: datetime) -> PeerFindi
     now
         Time of the pass (UTC).
     """
-    text = f"Without TLS on port {legacy.port} until {legacy.expires}, closed at {_stamp(closes)}: {legacy.reason}"
+    text = f"Without TLS on port {legacy.port} until {legacy.expires}, closed at {rfc3339(closes)}: {legacy.reason}"
     status, reason = _exception(legacy, now)
     return PeerFinding(type=PeerConditionType.LEGACY_EXCEPTION, status=status, reason=reason, message=text)
 
@@ -112,9 +113,10 @@ def silence_finding(traffic: Traffic, max_silence: timedelta, now: datetime) -> 
         Time of the pass (UTC).
     """
     status, reason = _silence(traffic, max_silence, now)
-    last = f"the last association was accepted at {_stamp(traffic.last)}" if traffic.last else "no association was seen"
+    seen = traffic.last
+    last = f"the last association was accepted at {rfc3339(seen)}" if seen else "no association was seen"
     hours = int(max_silence.total_seconds() // 3600)
-    text = f"Traffic is expected every {hours} h since {_stamp(traffic.since)}; {last}"
+    text = f"Traffic is expected every {hours} h since {rfc3339(traffic.since)}; {last}"
     if status == "True":
         text += "; see whether the device is on and whether the gate refuses it"
     elif reason == "GatesNotHeard":
@@ -146,10 +148,10 @@ def exception_finding(exception: TlsException, now: datetime) -> PeerFinding:
     """
     status, reason = _standing(exception.expires - now)
     if status == "True":
-        text = f"The device may use {exception.tier.value} until {_stamp(exception.expires)}: {exception.reason}"
+        text = f"The device may use {exception.tier.value} until {rfc3339(exception.expires)}: {exception.reason}"
     else:
         text = (
-            f"The exception {exception.tier.value} ended at {_stamp(exception.expires)}: the gate refuses the device "
+            f"The exception {exception.tier.value} ended at {rfc3339(exception.expires)}: the gate refuses the device "
             "where it does not use modern TLS; have it updated, or set a later spec.tls.exception.expires"
         )
     return PeerFinding(type=PeerConditionType.TLS_EXCEPTION, status=status, reason=reason, message=text)
@@ -161,7 +163,3 @@ def _standing(left: timedelta) -> tuple[Literal["True", "False", "Unknown"], str
     if left <= timedelta(days=EXCEPTION_ENDS_SOON):
         return "True", "TlsExceptionEndsSoon"
     return "True", "TlsExceptionStands"
-
-
-def _stamp(time: datetime) -> str:
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

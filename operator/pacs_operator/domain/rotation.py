@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from pacs_operator.domain.names import GROUP, Component
 from pacs_operator.domain.status import CertificateStatus
+from pacs_operator.domain.times import parse_time
 
 LEAF = "dicom-server"
 #: Less than this left of what is presented: the operator restarts Orthanc itself. Until then a person may choose.
@@ -48,5 +49,5 @@ def pending(known: Iterable[CertificateStatus]) -> Rotation | None:
     for entry in known:
         if entry.component is not Component.ORTHANC or entry.name != LEAF or entry.served_not_after is None:
             continue
-        return Rotation(entry.serial, datetime.fromisoformat(entry.served_not_after.replace("Z", "+00:00")))
+        return Rotation(entry.serial, parse_time(entry.served_not_after))
     return None

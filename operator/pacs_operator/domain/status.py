@@ -12,10 +12,11 @@ from pydantic import Field
 from pacs_operator.domain.agentconfig import MAX_FOUND, LeafName, ScrubFound, Serial, Time
 from pacs_operator.domain.atrest import IndexAtRest
 from pacs_operator.domain.conditions import Condition
-from pacs_operator.domain.legacy import MAX_PORTS, parse
+from pacs_operator.domain.legacy import MAX_PORTS
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import Component, Zone
 from pacs_operator.domain.results import CheckResult, Outcome
+from pacs_operator.domain.times import parse_time
 
 MAX_LISTED_PEERS = 200
 MAX_WAITING = 32
@@ -169,7 +170,7 @@ class LegacyPeer(Model):
     @property
     def end(self) -> datetime:
         """Return when the exception expires."""
-        return parse(self.expires)
+        return parse_time(self.expires)
 
 
 class LegacyStatus(Model):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from pacs_operator.domain import names
+from pacs_operator.domain.times import rfc3339
 from pacs_operator.kube.apply import content_hash
 from pacs_operator.kube.errors import AlreadyExistsError
 from pacs_operator.kube.port import KubePort, Manifest, metadata
@@ -41,7 +42,7 @@ def post(kube: KubePort, about: Manifest, notice: Notice, now: datetime) -> None
         Time of the pass (UTC).
     """
     data, utc = metadata(about), now.astimezone(UTC)
-    stamp = utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = rfc3339(utc)
     namespace = data.get("namespace") or CLUSTER_SCOPE_NAMESPACE
     identity = [data.get("uid"), notice.kind, notice.reason, notice.message, utc.strftime("%Y%m%d%H")]
     involved = {"apiVersion": about["apiVersion"], "kind": about["kind"], "name": data["name"], "uid": data.get("uid")}

@@ -11,8 +11,8 @@ from pacs_operator.domain.names import Component, service_dns
 from pacs_operator.domain.probepeers import own_peers
 from pacs_operator.domain.rotation import Rotation, pending
 from pacs_operator.domain.status import CertificateStatus
+from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.kube.port import Manifest, labels_of, metadata
-from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 
 ASK_AGAIN = timedelta(seconds=30)
@@ -78,7 +78,7 @@ def _storage(told: AgentStatus, now: datetime) -> StorageTold | None:
 
 
 def _end(now: datetime) -> str:
-    return (now + CLOCK_SKEW).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339(now + CLOCK_SKEW)
 
 
 def _until(seen: PeerActivity, end: str) -> PeerActivity:
@@ -193,7 +193,7 @@ def _certificate(component: Component, leaf: LeafStatus, before: list[Certificat
 def _usual_end(leaf: LeafStatus) -> str:
     """Return when a certificate ends that was renewed at two thirds of its life, as agents do it."""
     began, ends = parse_time(leaf.not_before), parse_time(leaf.not_after)
-    return (began + (ends - began) / 3).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339(began + (ends - began) / 3)
 
 
 def end_of(entry: CertificateStatus) -> str:
@@ -243,4 +243,4 @@ def _latest(seen: Iterable[PeerActivity]) -> PeerActivity:
 def crl_ends(run: Pass) -> datetime | None:
     """Return when the first of the revocation lists in use ends."""
     ends = [end for _, status in run.memory.agents.values() for end in status.crl_next_update.values()]
-    return min((datetime.fromisoformat(end.replace("Z", "+00:00")) for end in ends), default=None)
+    return min((parse_time(end) for end in ends), default=None)

@@ -1,6 +1,6 @@
 """Break-glass readers: let in while two people's words stand, shown as a standing exception, ended by the clock."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from pacs_operator.domain.acceptance import MAX_PEERS, accepted_peers
 from pacs_operator.domain.approval import Subject, counts
@@ -8,11 +8,11 @@ from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.breakglass import Box, Room, Word, admitted, opened
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.status import BreakGlassReader, BreakGlassStatus
+from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.kube.events import Notice
 from pacs_operator.kube.port import metadata
 from pacs_operator.reconcile import approvals
 from pacs_operator.reconcile.agents import activity
-from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 
 _COARSE = timedelta(minutes=15)
@@ -107,8 +107,8 @@ def _reader(run: Pass, box: Box, before: BreakGlassReader | None) -> BreakGlassR
         "aeTitle": box.what.ae_title,
         "sourceCIDRs": sorted(box.what.source_cidrs),
         "rights": sorted(box.what.rights),
-        "since": _stamp(box.since),
-        "until": _stamp(box.until),
+        "since": rfc3339(box.since),
+        "until": rfc3339(box.until),
         "approvers": list(box.approvers),
     }
     same = before if before and before.since == said["since"] else None
@@ -119,7 +119,7 @@ def _reader(run: Pass, box: Box, before: BreakGlassReader | None) -> BreakGlassR
     if same and (counted == same.associations or run.now - parse_time(same.counted) < _COARSE):
         said |= {"associations": same.associations, "counted": same.counted}
     else:
-        said |= {"associations": counted, "counted": _stamp(run.now)}
+        said |= {"associations": counted, "counted": rfc3339(run.now)}
     return BreakGlassReader.model_validate(said)
 
 
@@ -147,7 +147,3 @@ def _why(run: Pass, holder: str) -> str:
     of_it = f"{holder}: "
     refusals = (text.removeprefix(of_it) for text in run.glass_refused if text.startswith(of_it))
     return next(refusals, "an approval is gone")
-
-
-def _stamp(time: datetime) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -17,6 +17,7 @@ from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.names import Component
 from pacs_operator.domain.results import Outcome, RunResult
 from pacs_operator.domain.status import ConformanceStatus
+from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.kube.apply import content_hash
 from pacs_operator.kube.inventory import JOB, kind_of
 from pacs_operator.kube.port import Manifest, annotations_of, labels_of, metadata
@@ -104,11 +105,6 @@ def trigger(asked: Asked, last: ConformanceStatus | None, handled_token: str | N
 def run_name(uid: str, config_hash: str, why: str, last: ConformanceStatus | None) -> str:
     """Return the run's name: the same for the same wish after the same history."""
     return "r" + content_hash([uid, config_hash, why, last.run if last else None])[:11]
-
-
-def parse_time(text: str) -> datetime:
-    """Return an RFC 3339 time."""
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
 def step(run: Pass) -> None:
@@ -209,7 +205,7 @@ def _result(run: Pass, job: Manifest, ended: datetime) -> ConformanceStatus:
         outcome = "Passed" if result.proves(expected(run)) else "Failed" if failed else "NotRun"
     return ConformanceStatus(
         run=_run_of(job) or "",
-        time=ended.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        time=rfc3339(ended),
         outcome=outcome,
         config_hash=annotations_of(job).get(names.ANNOTATION_CONFIG_HASH, ""),
         replicas=result.replicas if result else 0,

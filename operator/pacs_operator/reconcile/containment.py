@@ -9,6 +9,7 @@ from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.containment import Containment, contain, wanted
 from pacs_operator.domain.names import Component
 from pacs_operator.domain.status import ContainmentStatus
+from pacs_operator.domain.times import rfc3339
 from pacs_operator.reconcile import agents, revocation
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.evidence import Verdict
@@ -64,7 +65,7 @@ def report(run: Pass, *, stopped: bool) -> None:
         run.set(kind, "False", "NotContained", "Every accepted peer is served")
         return
     known = run.observed.containment
-    since = known.since if known else run.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    since = known.since if known else rfc3339(run.now)
     spared = sorted(containment.spared)
     told = ContainmentStatus.model_validate({"since": since, "reason": containment.reason or "", "spared": spared})
     run.status = run.status.model_copy(update={"containment": told})

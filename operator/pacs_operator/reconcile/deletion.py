@@ -10,10 +10,10 @@ from pacs_operator.domain.acceptance import decide
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import InvalidSpecError, PacsError, UnexpectedError, VaultError
 from pacs_operator.domain.names import GROUP, Component
+from pacs_operator.domain.times import parse_time
 from pacs_operator.kube.inventory import ARCHIVE, DEPLOYMENT, JOB, POLICY, STATEFUL_SET, Kind, kind_of
 from pacs_operator.kube.port import Manifest, annotations_of, labels_of, metadata
 from pacs_operator.reconcile import peers, status, zones
-from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Outcome, Pass
 from pacs_operator.reconcile.observe import check_vault, read_claims, read_owned, typed_archive
 

@@ -11,11 +11,11 @@ from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.destruction import Case, Verdict, judge
 from pacs_operator.domain.errors import InvalidSpecError, PacsError, VaultError
 from pacs_operator.domain.names import Zone, namespace_of
+from pacs_operator.domain.times import parse_time
 from pacs_operator.kube.events import Notice
 from pacs_operator.kube.inventory import NAMESPACE, PVC, VOLUME, kind_of
 from pacs_operator.kube.port import Manifest, annotations_of, labels_of, metadata
 from pacs_operator.reconcile import approvals, deletion, record, retention, status, zones
-from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Outcome, Pass
 from pacs_operator.reconcile.observe import check_vault, read_owned, typed_archive
 

@@ -16,16 +16,10 @@ from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import PacsError
 from pacs_operator.domain.names import Component, data_key, data_mount
 from pacs_operator.domain.status import CertificateStatus, ConformanceStatus, EncryptionStatus
+from pacs_operator.domain.times import parse_time
 from pacs_operator.reconcile import ingest, reencrypt, scrub
 from pacs_operator.reconcile.agents import answers, crl_ends, end_of, reported, serving
-from pacs_operator.reconcile.conformance import (
-    attacked,
-    check_schedule,
-    expected,
-    freshness,
-    parse_time,
-    proves_containment,
-)
+from pacs_operator.reconcile.conformance import attacked, check_schedule, expected, freshness, proves_containment
 from pacs_operator.reconcile.context import Pass
 
 #: A leaf this close to its end should long have been renewed (agents renew at two thirds of its life).

@@ -9,9 +9,9 @@ from datetime import timedelta
 
 from pacs_operator.domain.archive import ArchiveSpec
 from pacs_operator.domain.conditions import ConditionType
+from pacs_operator.domain.times import parse_time
 from pacs_operator.kube.errors import ApiInvalidError
 from pacs_operator.kube.port import Manifest, metadata
-from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.workloads import gates_service
 

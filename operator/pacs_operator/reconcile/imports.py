@@ -7,7 +7,7 @@ a slice that leaves no word costs its counts until the next one tells them.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import ValidationError
@@ -20,11 +20,11 @@ from pacs_operator.domain.identifiers import covered
 from pacs_operator.domain.importing import ImportSpec, ImportStatus, SliceResult, Stop, run_of
 from pacs_operator.domain.names import ZONE_OF, Component, Zone, namespace_of
 from pacs_operator.domain.probepeers import IMPORT_NEEDS
+from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.domain.validation import parse
 from pacs_operator.kube.apply import content_hash
 from pacs_operator.kube.inventory import DEPLOYMENT, IMPORT, JOB, STATEFUL_SET, Kind, kind_of
 from pacs_operator.kube.port import Manifest, annotations_of, labels_of, metadata
-from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.importwords import conditions
 from pacs_operator.render.importer import JOB_PREFIX
@@ -208,7 +208,7 @@ def _due(run: Pass, state: ImportState) -> str | None:
         state.turn = "NotReady"
         return None
     if status.started_time is None:
-        state.status = status.model_copy(update={"started_time": _stamp(run.now)})
+        state.status = status.model_copy(update={"started_time": rfc3339(run.now)})
     return "i" + content_hash([state.uid, status.last_slice])[:11]
 
 
@@ -232,7 +232,7 @@ def _take_over(run: Pass, state: ImportState, jobs: Iterable[Manifest]) -> None:
     if status.last_slice == name or (status.last_slice_time and parse_time(status.last_slice_time) > time):
         return
     result, word = _result(run, job)
-    update: dict[str, object] = {"last_slice": name, "last_slice_time": _stamp(time), "last_stop": word}
+    update: dict[str, object] = {"last_slice": name, "last_slice_time": rfc3339(time), "last_stop": word}
     if result is not None and result.stop is not Stop.JOURNAL_UNUSABLE:
         update |= {
             "counts": result.counts,
@@ -245,7 +245,7 @@ def _take_over(run: Pass, state: ImportState, jobs: Iterable[Manifest]) -> None:
     fine = result is not None and (result.stop in _GOES_ON or result.moved > 0)
     update["failed_slices"] = 0 if fine else status.failed_slices + 1
     if word == Stop.DONE.value:
-        update["completed_time"] = _stamp(time)
+        update["completed_time"] = rfc3339(time)
     state.status = status.model_copy(update=update)
 
 
@@ -297,7 +297,3 @@ def _ended(job: Manifest) -> datetime | None:
         if condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True":
             return parse_time(condition["lastTransitionTime"])
     return None
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from pacs_operator.domain.importing import ImportCondition, ImportConditionType, ImportStatus
 from pacs_operator.domain.status import MAX_MESSAGE
+from pacs_operator.domain.times import rfc3339
 from pacs_operator.kube.port import metadata
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def conditions(state: ImportState, now: datetime) -> list[ImportCondition]:
         ImportConditionType.FAILED: _failed(state),
     }
     before = {condition.type: condition for condition in state.status.conditions}
-    stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = rfc3339(now)
     return [
         ImportCondition(
             type=kind,
@@ -175,7 +176,7 @@ def _progressing(state: ImportState) -> _Finding:
 
 def _pause(state: ImportState) -> _Finding:
     trouble = _TROUBLES.get(state.status.last_stop or "", _TROUBLES["NoResult"])
-    until = state.until.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if state.until else "a pause"
+    until = rfc3339(state.until) if state.until else "a pause"
     text = f"The last slice settled nothing: {trouble.message}. Tried again after {until} ({trouble.action})"
     return _Finding("False", reason=trouble.reason, message=text)
 

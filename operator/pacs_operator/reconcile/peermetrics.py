@@ -15,9 +15,9 @@ from prometheus_client.registry import Collector
 from pacs_operator.domain.agentconfig import PeerActivity
 from pacs_operator.domain.names import Component
 from pacs_operator.domain.status import PeerSummary
+from pacs_operator.domain.times import parse_time
 from pacs_operator.kube.port import metadata
 from pacs_operator.reconcile.agents import activity
-from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.metrics import PREFIX
 

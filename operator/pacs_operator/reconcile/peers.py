@@ -17,6 +17,7 @@ from pacs_operator.domain.peer import Peer
 from pacs_operator.domain.probepeers import own_peers
 from pacs_operator.domain.staffed import closing_time
 from pacs_operator.domain.status import MAX_MESSAGE, PeerCondition, PeerConditionType, PeerFinding, PeerStatus
+from pacs_operator.domain.times import rfc3339
 from pacs_operator.kube.apply import content_hash
 from pacs_operator.kube.inventory import NAMESPACE, PEER, POD
 from pacs_operator.kube.port import KubePort, Manifest, annotations_of, labels_of, metadata
@@ -130,7 +131,7 @@ def live_peer(peer: Peer, accepted: Mapping[str, Peer], hours: StaffedHours | No
 def _door(legacy: Legacy | None, hours: StaffedHours | None) -> LegacyDoor | None:
     if legacy is None:
         return None
-    closes = closing_time(hours, legacy.end).strftime("%Y-%m-%dT%H:%M:%SZ") if hours else None
+    closes = rfc3339(closing_time(hours, legacy.end)) if hours else None
     return LegacyDoor(port=legacy.port, closes=closes)
 
 
@@ -246,7 +247,7 @@ def _conditions(
 ) -> list[PeerCondition]:
     """Return conditions whose times change only where the status does."""
     known = {condition.type: condition for condition in before.conditions} if before else {}
-    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = rfc3339(now)
     conditions = []
     for finding in findings:
         old = known.get(finding.type)

@@ -20,11 +20,11 @@ from pacs_operator.domain.peerhealth import (
 )
 from pacs_operator.domain.staffed import closing_time
 from pacs_operator.domain.status import PeerConditionType, PeerEffective, PeerFinding, PeerStatus
+from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.kube.events import Notice, post
 from pacs_operator.kube.port import Manifest, labels_of, metadata
 from pacs_operator.reconcile import legacy
 from pacs_operator.reconcile.agents import activity, serving_pods
-from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 
 COARSE = timedelta(minutes=15)
@@ -92,7 +92,7 @@ def _watched(run: Pass, peer: Peer, before: PeerStatus | None, seen: PeerActivit
     since = last = None
     if peer.spec.expect_traffic:
         longest = timedelta(hours=peer.spec.expect_traffic.max_silence_hours)
-        since = (before.traffic_expected_since if before else None) or _stamp(run.now)
+        since = (before.traffic_expected_since if before else None) or rfc3339(run.now)
         last = _last_traffic(before.last_traffic if before else None, seen.last_association, longest, run.now)
         traffic = Traffic(parse_time(last) if last else None, parse_time(since), heard)
         findings.append(silence_finding(traffic, longest, run.now))
@@ -170,7 +170,3 @@ def _silent(watched: Watched) -> bool | None:
     """Tell whether a peer is silent; None where nobody asked, or nobody knows."""
     found = next((finding for finding in watched.findings if finding.type is PeerConditionType.SILENT), None)
     return None if found is None or found.status == "Unknown" else found.status == "True"
-
-
-def _stamp(time: datetime) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -13,6 +13,7 @@ from typing import Any
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.names import Zone, namespace_of
+from pacs_operator.domain.times import parse_time
 from pacs_operator.kube.inventory import JOB, POLICY, kind_of
 from pacs_operator.kube.port import Manifest, key_of, labels_of, metadata
 from pacs_operator.reconcile.context import Pass
@@ -167,7 +168,7 @@ def _images(job: Manifest) -> list[str]:
 def _ended(job: Manifest, how: str) -> datetime | None:
     for condition in (job.get("status") or {}).get("conditions") or []:
         if condition.get("type") == how and condition.get("status") == "True":
-            return datetime.fromisoformat(condition["lastTransitionTime"].replace("Z", "+00:00"))
+            return parse_time(condition["lastTransitionTime"])
     return None
 
 

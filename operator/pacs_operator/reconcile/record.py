@@ -11,9 +11,9 @@ from typing import Any
 from pacs_operator.domain import names
 from pacs_operator.domain.destruction import NOT_ENCRYPTED, Verdict
 from pacs_operator.domain.names import Zone, namespace_of
+from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.kube.inventory import CONFIG_MAP, PVC, VOLUME, kind_of
 from pacs_operator.kube.port import Manifest, metadata
-from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 
 PREFIX = "destruction-"  # admission lets the operator alone write ConfigMaps of such names in zones
@@ -73,7 +73,7 @@ def decide(run: Pass, written: Manifest | None, verdict: Verdict) -> Manifest:
                 "name": approval.name,
                 "act": approval.spec.act,
                 "approver": approval.spec.approver,
-                "createdAt": approval.created.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "createdAt": rfc3339(approval.created),
             }
             for approval in verdict.approvals
         ],
@@ -137,4 +137,4 @@ def _text(content: dict[str, Any]) -> str:
 
 
 def _stamp(run: Pass) -> str:
-    return run.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339(run.now)

@@ -8,7 +8,6 @@ from datetime import timedelta
 
 from pacs_operator.domain.agentconfig import SealingOrders, SealingTold
 from pacs_operator.domain.archive import Archive
-from pacs_operator.domain.legacy import parse
 from pacs_operator.domain.names import (
     ANNOTATION_ENCRYPTION,
     ANNOTATION_REENCRYPT,
@@ -18,6 +17,7 @@ from pacs_operator.domain.names import (
     namespace_of,
 )
 from pacs_operator.domain.status import EncryptionStatus, ReencryptStatus
+from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.kube.inventory import PVC
 from pacs_operator.kube.port import annotations_of
 from pacs_operator.reconcile.context import Pass
@@ -103,12 +103,12 @@ def status(run: Pass, known: EncryptionStatus | None) -> ReencryptStatus | None:
         done=work.done,
         failed=work.failed,
         foreign=work.foreign,
-        updated=run.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        updated=rfc3339(run.now),
     )
     if before is None or (before.kind, before.state, before.problem) != (now.kind, now.state, now.problem):
         return now
     still = before.model_copy(update={"updated": now.updated}) == now
-    return before if still or run.now - parse(before.updated) < TOLD_COARSELY else now
+    return before if still or run.now - parse_time(before.updated) < TOLD_COARSELY else now
 
 
 def standing(run: Pass) -> str | None:

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from pacs_operator.domain import names
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.names import Zone, namespace_of
+from pacs_operator.domain.times import parse_time
 from pacs_operator.kube.inventory import NAMESPACE
 from pacs_operator.kube.port import Manifest, annotations_of, labels_of, metadata
 from pacs_operator.reconcile.agents import activity
-from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.revocation import PROBE_IDS
 

@@ -11,8 +11,8 @@ from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.names import Component
 from pacs_operator.domain.scrub import Scrub, stale_at
 from pacs_operator.domain.status import ScrubStatus
+from pacs_operator.domain.times import parse_time
 from pacs_operator.reconcile.agents import answers
-from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.metrics import PREFIX
 

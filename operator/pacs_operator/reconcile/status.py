@@ -1,7 +1,7 @@
 """The one status write: conditions from what the pass found, skipped when nothing changed."""
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from pacs_operator.domain.acceptance import Decision
@@ -21,6 +21,7 @@ from pacs_operator.domain.status import (
     PeerSummary,
     ZoneStatus,
 )
+from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.kube.events import Notice, post
 from pacs_operator.kube.inventory import ARCHIVE, SERVICE
 from pacs_operator.kube.port import Manifest, metadata
@@ -36,7 +37,6 @@ from pacs_operator.reconcile import (
     volumes,
 )
 from pacs_operator.reconcile.agents import activity, answers, certificates, reported, unconfirmed
-from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.evidence import Verdict
 from pacs_operator.reconcile.workloads import settled
@@ -222,7 +222,7 @@ def _standing(decision: Decision, now: datetime) -> str | None:
     tls = decision.claim.peer.spec.tls if decision.accepted and decision.claim.peer else None
     if tls is None or tls.exception.expires <= now:
         return None
-    return tls.exception.expires.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339(tls.exception.expires)
 
 
 def _short(message: str) -> str:

@@ -1,0 +1,19 @@
+"""Times as the API writes them: RFC 3339, UTC, whole seconds."""
+
+from datetime import UTC, datetime
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return an aware moment as Kubernetes writes it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Return an RFC 3339 time, aware.
+
+    Raises
+    ------
+    ValueError
+        It is none.
+    """
+    return datetime.fromisoformat(text)
