@@ -77,6 +77,19 @@ def test_one_status_line_from_two_gates_and_orthanc(world: World, gates: Telling
     assert seen["presentedNotAfter"] == END, "of the newer association"
 
 
+def test_the_certificate_of_the_newest_request_counts_like_that_of_an_association(world: World, gates: TellingGates):
+    gates.told = [
+        PeerActivity(id=PEER, last_association=SECOND[1], presented_not_after=EARLIER_END),
+        PeerActivity(id=PEER, last_request=SECOND[5], presented_not_after=END),
+    ]
+    passes(world)
+    assert summary(world)["presentedNotAfter"] == END
+    gates.told = [gates.told[0], gates.told[1].model_copy(update={"last_request": SECOND[0]})]
+    world.advance(3600)
+    passes(world)
+    assert summary(world)["presentedNotAfter"] == EARLIER_END
+
+
 def test_an_objects_refusal_reaches_the_status_like_an_associations(world: World, gates: TellingGates):
     gates.told = [PeerActivity(id=PEER, last_rejection=SECOND[2], last_rejection_reason="WrongCalledAETitle")]
     refusal = {"last_rejection": SECOND[3], "last_rejection_reason": "DuplicateDiffers"}

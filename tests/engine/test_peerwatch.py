@@ -151,6 +151,30 @@ def test_silence_is_told_once_and_ends_with_the_first_association(world: World, 
     assert len(events(world, "TrafficSeen")) == 1
 
 
+@pytest.mark.parametrize("gate", [0, 1])
+def test_a_peer_that_comes_by_dicomweb_alone_is_not_silent(world: World, gates: TellingGates, gate: int):
+    expect(world)
+    came, others = world.now, [PeerActivity(id=PEER), PeerActivity(id=PEER)]
+    others[gate] = PeerActivity(id=PEER, requests=1, last_request=stamp(came))
+    gates.told = others
+    passes(world)
+    assert condition(world, "Silent") == ("False", "TrafficSeen")
+    assert status(world)["lastTraffic"] == stamp(came)
+    assert scrape(world)[f'last_request_seconds{{archive="{ARCHIVE}",peer="{PEER}"}}'] == came.timestamp()
+    passes(world, hours=25)
+    assert condition(world, "Silent") == ("True", "NoTraffic")
+
+
+def test_a_request_of_the_future_is_no_traffic(world: World, gates: TellingGates):
+    expect(world)
+    gates.told = [PeerActivity(id=PEER, requests=1, last_request=stamp(world.now + timedelta(days=300)))]
+    passes(world)
+    assert condition(world, "Silent") == ("Unknown", "NoTrafficYet")
+    gates.told = [PeerActivity(id=PEER, requests=1, last_request=stamp(world.now))]
+    passes(world)
+    assert condition(world, "Silent") == ("False", "TrafficSeen")
+
+
 def test_silence_is_unknown_while_a_gate_says_nothing(world: World, gates: TellingGates):
     expect(world)
     gates.told = [PeerActivity(id=PEER, last_association=stamp(world.now))]

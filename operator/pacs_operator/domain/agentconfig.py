@@ -169,6 +169,11 @@ class PeerActivity(Told):
     requests: Count = 0  # of DICOMweb, let through
     last_request: Time | None = None
 
+    @property
+    def last_traffic(self) -> str | None:
+        """Return when a gate last let the peer in, whichever way it came."""
+        return max(self.last_association or "", self.last_request or "") or None
+
 
 class SealingTold(Told):
     """How far the encryption of what lies on the volume is; counts since Orthanc started, but for what is left."""

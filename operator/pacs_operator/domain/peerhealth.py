@@ -18,12 +18,12 @@ EXCEPTION_ENDS_SOON = 30  # days
 
 @dataclass(frozen=True)
 class Traffic:
-    """What is known of a peer's associations.
+    """What is known of a peer's associations and DICOMweb requests.
 
     Parameters
     ----------
     last
-        When its last association was accepted; None when none was seen.
+        When its last one was accepted; None when none was seen.
     since
         Since when traffic is expected.
     heard
@@ -106,7 +106,7 @@ def silence_finding(traffic: Traffic, max_silence: timedelta, now: datetime) -> 
     Parameters
     ----------
     traffic
-        What is known of its associations.
+        What is known of its associations and DICOMweb requests.
     max_silence
         ``spec.expectTraffic.maxSilenceHours``.
     now
@@ -114,7 +114,8 @@ def silence_finding(traffic: Traffic, max_silence: timedelta, now: datetime) -> 
     """
     status, reason = _silence(traffic, max_silence, now)
     seen = traffic.last
-    last = f"the last association was accepted at {rfc3339(seen)}" if seen else "no association was seen"
+    what = "association or DICOMweb request"
+    last = f"the last {what} was accepted at {rfc3339(seen)}" if seen else f"no {what} was seen"
     hours = int(max_silence.total_seconds() // 3600)
     text = f"Traffic is expected every {hours} h since {rfc3339(traffic.since)}; {last}"
     if status == "True":

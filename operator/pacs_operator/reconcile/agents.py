@@ -83,7 +83,7 @@ def _end(now: datetime) -> str:
 
 def _until(seen: PeerActivity, end: str) -> PeerActivity:
     """Leave out what is said to have happened later: nothing true could ever take its place in the status."""
-    happened = ("last_association", "last_store", "last_rejection", "last_limited")
+    happened = ("last_association", "last_store", "last_rejection", "last_limited", "last_request")
     return seen.model_copy(update={name: None for name in happened if (getattr(seen, name) or "") > end})
 
 
@@ -222,7 +222,7 @@ def activity(run: Pass) -> dict[str, PeerActivity]:
 def _latest(seen: Iterable[PeerActivity]) -> PeerActivity:
     one, other = seen
     late = one if (one.last_rejection or "") >= (other.last_rejection or "") else other
-    shown = one if (one.last_association or "") >= (other.last_association or "") else other
+    shown = one if (one.last_traffic or "") >= (other.last_traffic or "") else other
     return one.model_copy(
         update={
             "last_association": max(one.last_association or "", other.last_association or "") or None,
@@ -236,6 +236,8 @@ def _latest(seen: Iterable[PeerActivity]) -> PeerActivity:
             "open_associations": one.open_associations + other.open_associations,
             "limited": one.limited + other.limited,
             "last_limited": max(one.last_limited or "", other.last_limited or "") or None,
+            "requests": one.requests + other.requests,
+            "last_request": max(one.last_request or "", other.last_request or "") or None,
         }
     )
 

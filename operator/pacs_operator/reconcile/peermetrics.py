@@ -121,12 +121,14 @@ def _times(peers: Iterable[tuple[str, PeerActivity]]) -> Iterator[Metric]:
     labels = ["archive", "peer"]
     store = _time("last_store", "When a peer's last new object was stored", labels)
     association = _time("last_association", "When a peer's last association was accepted", labels)
+    request = _time("last_request", "When a peer's last DICOMweb request was let through", labels)
     end = _time("certificate_not_after", "End of the certificate that a peer presented last", labels)
     rejection = _time("last_rejection", "When a peer was last refused, and why", [*labels, "reason"])
     for archive, seen in peers:
         for family, stamp in (
             (store, seen.last_store),
             (association, seen.last_association),
+            (request, seen.last_request),
             (end, seen.presented_not_after),
         ):
             if stamp:
@@ -134,7 +136,7 @@ def _times(peers: Iterable[tuple[str, PeerActivity]]) -> Iterator[Metric]:
         if seen.last_rejection:
             reason = seen.last_rejection_reason or "Unknown"
             rejection.add_metric([archive, seen.id, reason], parse_time(seen.last_rejection).timestamp())
-    yield from (store, association, end, rejection)
+    yield from (store, association, request, end, rejection)
 
 
 def _time(name: str, text: str, labels: list[str]) -> GaugeMetricFamily:

@@ -93,7 +93,7 @@ def _watched(run: Pass, peer: Peer, before: PeerStatus | None, seen: PeerActivit
     if peer.spec.expect_traffic:
         longest = timedelta(hours=peer.spec.expect_traffic.max_silence_hours)
         since = (before.traffic_expected_since if before else None) or rfc3339(run.now)
-        last = _last_traffic(before.last_traffic if before else None, seen.last_association, longest, run.now)
+        last = _last_traffic(before.last_traffic if before else None, seen.last_traffic, longest, run.now)
         traffic = Traffic(parse_time(last) if last else None, parse_time(since), heard)
         findings.append(silence_finding(traffic, longest, run.now))
     if peer.spec.tls:
@@ -109,7 +109,7 @@ def _identity_finding(run: Pass, peer: Peer, end: str | None) -> PeerFinding:
 
 
 def _last_traffic(old: str | None, seen: str | None, longest: timedelta, now: datetime) -> str | None:
-    """Return the last association, refreshed at most every 15 minutes, but at once where it ends a silence."""
+    """Return when the peer last came, refreshed at most every 15 minutes, but at once where it ends a silence."""
     if seen is None or (old is not None and seen <= old):
         return old
     if old is None or parse_time(seen) - parse_time(old) >= COARSE or now - parse_time(old) > longest:
