@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,11 @@ class Cluster:
         """Have the operator make a pass now: it looks by itself every two minutes at what no event tells it."""
         self.kubectl("label", "--overwrite", "dicompeer/ct1", "-n", "imaging", f"test/touched=t{time.monotonic_ns()}")
 
+    def read_config_again(self, namespace: str, pod: str) -> None:
+        """Have the kubelet bring a pod's ConfigMaps up to date now; by itself it does so about once a minute."""
+        mark = f"test/touched=t{time.monotonic_ns()}"
+        self.kubectl("annotate", "--overwrite", "pod", pod, "-n", namespace, mark, *ON_CALL)
+
     def pods(self, namespace: str, component: str | None = None) -> dict[str, Pod]:
         selector = ["-l", f"pacs-operator.io/component={component}"] if component else []
         items = self.get("pods", "-n", namespace, *selector)["items"]
@@ -147,12 +153,20 @@ class Modality:
         """Where its key and certificate are."""
         return WORK / (self.identity or self.name)
 
-    def ready(self, cluster: Cluster) -> "Modality":
-        """Have the namespace, the key and the certificate."""
+    def ready(self, cluster: Cluster, *, dns_name: str = "", peer: str = "") -> "Modality":
+        """Have the namespace, the key and the certificate.
+
+        Parameters
+        ----------
+        cluster
+            Whose Vault signs.
+        dns_name, peer
+            Identity, and the role that stands for it; those of the device's ``DicomPeer`` when empty.
+        """
         run(TESTBED, "modality", "add", self.name, self.address)
         self.folder.mkdir(parents=True, exist_ok=True)
         key, request = self.folder / "key.pem", self.folder / "request.pem"
-        dns_name = f"{self.name}.imaging.example"
+        dns_name = dns_name or f"{self.name}.imaging.example"
         run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key)
         subject = ("-subj", f"/CN={dns_name}", "-addext", f"subjectAltName=DNS:{dns_name}")
         run("openssl", "req", "-new", "-key", key, *subject, "-out", request)
@@ -160,7 +174,7 @@ class Modality:
         environment = run(TESTBED, "openbao", "env")
         enrol = (
             f"{environment}\nexec {ROOT}/deploy/vault/enrol-modality --lineage {lineage} "
-            f"--peer imaging/{self.name} --csr {request} --out {self.folder}/chain.pem"
+            f"--peer {peer or f'imaging/{self.name}'} --csr {request} --out {self.folder}/chain.pem"
         )
         until("the modality is enrolled", lambda: run("bash", "-c", enrol) or True, 30)
         chain = (self.folder / "chain.pem").read_text()
@@ -277,6 +291,36 @@ def second_archive(cluster: Cluster, name: str, node_port: int, **changes: Any) 
             namespace = namespace_of(name, zone)
             cluster.kubectl("annotate", "namespace", namespace, f"pacs-operator.io/release-data={namespace}")
             cluster.kubectl("delete", "namespace", namespace, "--timeout=120s")
+
+
+def approve(cluster: Cluster, person: str, name: str, *, act: str, reason: str, hours: float, **more: Any) -> None:
+    """Have a person consent to an act on the demo's archive, logged in under the own name.
+
+    Parameters
+    ----------
+    person, name
+        Who, and what the ``PacsApproval`` is called.
+    act, reason, hours, more
+        Of its spec; it expires after so many hours.
+    """
+    radiology = cluster.archive()
+    expires = (datetime.now(UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    approval: dict[str, Any] = {
+        "apiVersion": "pacs-operator.io/v1alpha1",
+        "kind": "PacsApproval",
+        "metadata": {"name": name, "namespace": "radiology-ops"},
+        "spec": {
+            "archiveRef": {"name": "radiology"},
+            "archiveUID": radiology["metadata"]["uid"],
+            "lineageID": radiology["status"]["lineageID"],
+            "act": act,
+            "approver": person,
+            "expiresAt": expires,
+            "reason": reason,
+            **more,
+        },
+    }
+    cluster.kubectl("create", f"--as={person}", "-f", "-", stdin=json.dumps(approval))
 
 
 def new_study() -> str:
