@@ -1,12 +1,18 @@
 """One demo for all cluster tests: what a new user sees is what the tests attack."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from tests.images.conftest import image
+
 from .support import LEGACY_NODE_PORT, ROOT, STATE, TESTBED, WORK, Cluster, Modality, run, until
+
+__all__ = ["image"]
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +22,13 @@ def cluster() -> Cluster:
     os.environ["KUBECONFIG"] = str(STATE / "admin.kubeconfig")
     os.environ["PATH"] = f"{STATE / 'bin'}{os.pathsep}{os.environ['PATH']}"
     return Cluster()
+
+
+@pytest.fixture(scope="session")
+def built(cluster: Cluster) -> dict[str, Any]:
+    """The images that the demo has just built, for what stands beside the cluster."""
+    images: dict[str, Any] = json.loads((ROOT / "build" / "images.json").read_text())
+    return images
 
 
 @pytest.fixture

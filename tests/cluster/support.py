@@ -21,6 +21,7 @@ TESTBED = ROOT / "testbed" / "testbed"
 WORK = ROOT / "build" / "demo"
 STATE = Path(os.environ.get("PACS_TESTBED_STATE", "/var/lib/pacs-testbed"))
 GATE = "198.18.0.10"
+HOST = "198.18.0.1"  # this machine, as the node sees it
 NODE_PORT = "30762"
 LEGACY_NODE_PORT = "31112"
 # What the zones' admission policy lets only an administrator on call do.
@@ -264,6 +265,18 @@ class Modality:
         assert not lost, summary
         assert not retrieved["damaged"], summary
         return True
+
+
+@contextmanager
+def reachable(cluster: Cluster) -> Iterator[str]:
+    """Let pods reach what listens on this machine, until the block ends; yields the address at which they do."""
+    (node,) = cluster.get("nodes")["items"]
+    way = (node["spec"]["podCIDR"], "via", GATE)
+    run("ip", "route", "replace", *way)
+    try:
+        yield HOST
+    finally:
+        run("ip", "route", "delete", *way, check=False)
 
 
 @contextmanager
