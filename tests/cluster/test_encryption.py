@@ -39,7 +39,7 @@ def test_it_is_verified_and_the_status_says_when(archive: Cluster) -> None:
     condition = archive.condition("ImagesEncrypted")
     assert (condition["status"], condition["reason"]) == ("True", "Verified")
     told = archive.archive()["status"]["encryption"]
-    assert told["activeDataKey"] == told["dataKeys"] == 1
+    assert told["activeDataKey"] == told["dataKeys"] >= 1
     assert re.fullmatch(r"pacs/[0-9a-f]{32}/data/radiology-archive\.orthanc", told["transitKey"])
     assert told["verified"]
 
