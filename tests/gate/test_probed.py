@@ -28,6 +28,7 @@ REFUSALS = {
     Check.NO_CERTIFICATE_REFUSED: ("tls", None),
     Check.FOREIGN_CERTIFICATE_REFUSED: ("tls", None),
     Check.IMITATED_AUTHORITY_REFUSED: ("tls", None),
+    Check.PADDED_CHAIN_REFUSED: ("tls", None),
     Check.SERVER_CERTIFICATE_REFUSED: ("tls", None),
     Check.EXPIRED_CERTIFICATE_REFUSED: ("tls", None),
     Check.BORROWED_AE_TITLE_REFUSED: ("gate", "rj-1-1-3"),
@@ -131,6 +132,10 @@ SABOTAGES: dict[str, tuple[Callable[[str], str], Check]] = {
     "issuer ignored": (
         edited(IGNORED, "ca-ignore-err all crt-ignore-err all"),
         Check.IMITATED_AUTHORITY_REFUSED,
+    ),
+    "root of the chain ignored": (
+        edited(IGNORED, "ca-ignore-err all crt-ignore-err all"),
+        Check.PADDED_CHAIN_REFUSED,
     ),
 }
 

@@ -11,17 +11,20 @@ from typing import Any
 import pytest
 from pynetdicom import AE, build_context
 
-from pacs_operator.domain.checks import WEB_CHECKS, Check
+from pacs_operator.domain.checks import WEB_CHECKS, Check, Layer
 from pacs_operator.domain.conformanceconfig import ConformanceConfig
 from pacs_operator.domain.names import PROBE_AE_TITLE, PROBE_PATIENT_PREFIX, PROBE_UID_ROOT
+from pacs_operator.domain.peer import Right
 from pacs_operator.domain.probepeers import probe_dns_name, probe_peers
-from pacs_operator.probes import webchecks
+from pacs_operator.probes import preambles, webchecks
 from pacs_operator.probes.objects import ProbeObjects
 from pacs_operator.probes.servicechecks import Exchange
 from pacs_operator.probes.setting import Setting
 from pacs_operator.probes.tls import Credentials, Trust
+from pacs_operator.probes.verdict import Verdict
 from pacs_operator.probes.wire import Endpoint
 from tests.gate.pki import Authority, Leaf, key_pem
+from tests.gate.process import peer
 from tests.gate.web import GATE_NAME, Upstream, running_upstream
 
 from .conftest import Image
@@ -113,6 +116,45 @@ def test_what_was_not_stored_and_what_was_altered_is_found(archive: WebArchive, 
     exchange.sent[0].dataset.PatientComments = "added afterwards"
     assert webchecks.retrieve(world, replica, exchange).code == "differs"
     del gone
+
+
+def test_a_programs_head_is_blanked_and_the_image_comes_back(archive: WebArchive, tmp_path: Path) -> None:
+    world = device(tmp_path, archive)
+    verdict = preambles.blanked(world, Endpoint("127.0.0.1", archive.stage.port))
+    assert verdict == Verdict("Passed", Layer.DICOM, "blanked", "Served")
+
+
+def device(folder: Path, archive: WebArchive) -> Setting:
+    """Return what a device of the archive works with; from a probe, reserved identifiers come by C-STORE alone."""
+    name = "attacker.imaging.example"
+    archive.stage.gate.put(peer("attacker", name, "ATTACKER", rights=(Right.STORE, Right.FIND, Right.GET)))
+    world = setting(folder, archive.stage.site.peers, archive.stage.port)
+    return replace(world, peer=credentials(folder, "attacker", archive.stage.site.peers.issue(name)))
+
+
+def test_an_archive_that_keeps_the_head_is_found(archive: WebArchive, tmp_path: Path, monkeypatch: Any) -> None:
+    """As Orthanc alone does: what was sent comes back as it was."""
+    sent: list[bytes] = []
+
+    def kept(_setting: Setting, _replica: Endpoint, request: webchecks.Request) -> webchecks.Reply:
+        if request.body is not None:
+            sent.append(request.body.partition(b"\r\n\r\n")[2].rpartition(b"\r\n--pacs-probe--")[0])
+            return webchecks.Reply(Layer.GATE, "http-200", 200)
+        body = b"--cut\r\nContent-Type: application/dicom\r\n\r\n" + sent[-1] + b"\r\n--cut--\r\n"
+        kind = 'multipart/related; type="application/dicom"; boundary=cut'
+        return webchecks.Reply(Layer.GATE, "http-200", 200, body, kind)
+
+    for module in (preambles, webchecks):
+        monkeypatch.setattr(module, "ask", kept)
+    verdict = preambles.blanked(device(tmp_path, archive), Endpoint("127.0.0.1", archive.stage.port))
+    assert verdict == Verdict("Failed", Layer.DICOM, "accepted", "Served")
+
+
+def test_a_device_that_may_not_store_proves_nothing(archive: WebArchive, tmp_path: Path) -> None:
+    world = device(tmp_path, archive)
+    archive.stage.gate.put(peer("attacker", "attacker.imaging.example", "ATTACKER", rights=(Right.FIND, Right.GET)))
+    verdict = preambles.blanked(world, Endpoint("127.0.0.1", archive.stage.port))
+    assert (verdict.outcome, verdict.twin) == ("NotRun", "NotServed")
 
 
 @pytest.fixture

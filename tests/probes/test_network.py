@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from pacs_operator.domain.checks import Layer
+from pacs_operator.domain.conformanceconfig import LegacyDevice
 from pacs_operator.probes import networkchecks
 from pacs_operator.probes.networkchecks import Doors, Forbidden, legacy_closed, unreachable
 from pacs_operator.probes.verdict import Verdict
@@ -96,7 +97,8 @@ CALLER = Caller("PACSPROBE", "RADIOLOGY", None, "")
 
 
 def doors(port: int, twin: int) -> Verdict:
-    return legacy_closed(Doors(("127.0.0.1",), (port,), twin, CALLER), WAITS)
+    device = LegacyDevice(port=port, ae_title="OLDSCAN")
+    return legacy_closed(Doors(("127.0.0.1",), (device,), twin, CALLER), WAITS)
 
 
 def answering(words: bytes) -> Iterator[int]:

@@ -91,6 +91,7 @@ class Check(StrEnum):
     NO_CERTIFICATE_REFUSED = "NoCertificateRefused"
     FOREIGN_CERTIFICATE_REFUSED = "ForeignCertificateRefused"
     IMITATED_AUTHORITY_REFUSED = "ImitatedAuthorityRefused"
+    PADDED_CHAIN_REFUSED = "PaddedChainRefused"
     SERVER_CERTIFICATE_REFUSED = "ServerCertificateRefused"
     BORROWED_AE_TITLE_REFUSED = "BorrowedAETitleRefused"
     UNKNOWN_AE_TITLE_REFUSED = "UnknownAETitleRefused"

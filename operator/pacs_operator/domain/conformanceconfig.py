@@ -32,6 +32,13 @@ class ProbeIdentity(Model):
     ae_title: Annotated[str, Field(min_length=1, max_length=16)]
 
 
+class LegacyDevice(Model):
+    """A device without TLS: its plaintext port at the gate, and what it calls itself."""
+
+    port: TcpPort
+    ae_title: Annotated[str, Field(min_length=1, max_length=16)]
+
+
 class Bounds(Model):
     """How long the probes wait, and when they stop for the patients' sake."""
 
@@ -96,8 +103,8 @@ class ConformanceConfig(Model):
     gate_outbound_port: TcpPort = Port.GATE_OUTBOUND
     """Must be closed to this pod: the way out is Orthanc's alone."""
 
-    legacy_ports: Annotated[list[TcpPort], Field(max_length=256)] = []
-    """Plaintext ports of devices without TLS; must let nobody in who is not that device."""
+    legacy_devices: Annotated[list[LegacyDevice], Field(max_length=256)] = []
+    """Devices without TLS; their plaintext ports must let nobody in who is not that device."""
 
     silent_associations: Annotated[int, Field(ge=1, le=16)] = 16
     """Associations of the good peer that are held open and say nothing, while the other one stores."""

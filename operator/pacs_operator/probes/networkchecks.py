@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from pacs_operator.domain.checks import Layer
+from pacs_operator.domain.conformanceconfig import LegacyDevice
 from pacs_operator.probes.verdict import Verdict, judge, not_run
 from pacs_operator.probes.wire import Answer, Caller, Endpoint, Waits, attempt, connect_code
 
@@ -49,9 +50,10 @@ class Doors:
     """Plaintext ports on the gate's replicas, and the port of the same replicas that must be open."""
 
     replicas: tuple[str, ...]
-    ports: tuple[int, ...]
+    devices: tuple[LegacyDevice, ...]
     open_port: int
     caller: Caller
+    """In clear; at each port it bears the title of the device whose port it is."""
 
 
 def legacy_closed(doors: Doors, waits: Waits) -> Verdict:
@@ -62,11 +64,16 @@ def legacy_closed(doors: Doors, waits: Waits) -> Verdict:
     if not doors.replicas:
         return not_run("unresolved")
     twin = all(reach(address, doors.open_port, waits) is Reach.CONNECTED for address in doors.replicas)
-    if not doors.ports:
+    if not doors.devices:
         return judge(attack_succeeded=False, layer=Layer.NETWORK, code="ports-0", twin_served=twin)
-    targets = [Endpoint(address, port) for address in doors.replicas for port in doors.ports]
+    targets = [(address, device) for address in doors.replicas for device in doors.devices]
+
+    def knock(target: tuple[str, LegacyDevice]) -> Answer:
+        address, device = target
+        return attempt(Endpoint(address, device.port), doors.caller.but(calling=device.ae_title), waits)
+
     with ThreadPoolExecutor(_AT_ONCE) as threads:  # each waits for a packet that is dropped
-        answers = list(threads.map(lambda target: attempt(target, doors.caller, waits), targets))
+        answers = list(threads.map(knock, targets))
     twin = twin and all(reach(address, doors.open_port, waits) is Reach.CONNECTED for address in doors.replicas)
     worst = max(answers, key=lambda answer: (answer.accepted, _heard(answer), answer.layer is not Layer.NETWORK))
     code = "accepted" if worst.accepted else worst.code

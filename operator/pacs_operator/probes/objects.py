@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import struct
+import uuid
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -191,6 +192,15 @@ class ProbeObjects:
             dataset.PatientName = name
             datasets.append(dataset)
         return datasets
+
+
+#: What a person's device stores on a shadow; a run's own prefix is taken from no device.
+SHADOW_PATIENT_PREFIX = "PACSSHADOW-"
+
+
+def shadow_objects() -> ProbeObjects:
+    """Return objects that nobody has stored before, under UIDs of their own (PS3.5 B.2)."""
+    return ProbeObjects(uuid.uuid4().hex[:12], SHADOW_PATIENT_PREFIX, f"2.25.{uuid.uuid4().int}")
 
 
 def encapsulated_pdf() -> Dataset:

@@ -227,7 +227,7 @@ class Run:
         yield Check.OUTBOUND_GATE_UNREACHABLE, None, partial(networkchecks.unreachable, way_out, waits)
         addresses = tuple(replica.address for replica in self._replicas)
         plaintext = self._setting.good_caller().but(context=None)
-        doors = Doors(addresses, tuple(config.legacy_ports), config.gate_port, plaintext)
+        doors = Doors(addresses, tuple(config.legacy_devices), config.gate_port, plaintext)
         yield Check.LEGACY_PORTS_CLOSED, None, partial(networkchecks.legacy_closed, doors, waits)
 
     def _remove(self) -> Verdict:

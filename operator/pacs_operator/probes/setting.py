@@ -34,6 +34,7 @@ class Setting:
     foreign_ca_pem: str
     imitated: Credentials
     imitated_ca_pem: str
+    padded: Credentials
     gate_trust: Trust
     control_trust: Trust
     weak: WeakServer
@@ -101,6 +102,7 @@ def prepared(config: ConformanceConfig) -> Iterator[Setting]:
         for each in (forge, imitation):
             stack.callback(each.close)
         weak = stack.enter_context(WeakServer([peers_ca, forge.ca_pem, imitation.ca_pem]))
+        imitated = imitation.issue("imitated", peer.dns_names())
         yield Setting(
             config=config,
             peer=peer,
@@ -110,8 +112,9 @@ def prepared(config: ConformanceConfig) -> Iterator[Setting]:
             expired=expired,
             foreign=forge.issue("foreign", peer.dns_names()),
             foreign_ca_pem=forge.ca_pem,
-            imitated=imitation.issue("imitated", peer.dns_names()),
+            imitated=imitated,
             imitated_ca_pem=imitation.ca_pem,
+            padded=imitated.padded(imitation.ca_pem, peers_ca),
             gate_trust=Trust(peers_ca, config.gate_host),
             control_trust=Trust(roots[config.control_ca_file], config.orthanc_host),
             weak=weak,

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 from pacs_operator.domain.checks import Layer
 from pacs_operator.domain.conformanceconfig import ConformanceConfig
+from pacs_operator.probes import legacytitles, preambles
 from pacs_operator.probes.client import SUCCESS, NotAssociatedError, Session, find
 from pacs_operator.probes.idle import hold_slow
 from pacs_operator.probes.networkchecks import resolve
+from pacs_operator.probes.objects import SHADOW_PATIENT_PREFIX
 from pacs_operator.probes.servicechecks import PATIENT_ROOT, query
 from pacs_operator.probes.setting import ProbeError, Setting, prepared
 from pacs_operator.probes.verdict import Verdict, failed, not_run
@@ -39,6 +41,8 @@ class Danger:
 
     title: str
     attack: Callable[[Setting, Endpoint], Verdict]
+    possible: Callable[[ConformanceConfig], bool] = lambda _config: True
+    """Whether the file says what the attack needs."""
 
 
 def refuse_patients(config: ConformanceConfig, session: Session) -> None:
@@ -57,9 +61,8 @@ def refuse_patients(config: ConformanceConfig, session: Session) -> None:
         raise NotAShadowError("the archive does not tell which patients it holds", action=_ACTION) from None
     if found.status != SUCCESS:
         raise NotAShadowError("the archive does not tell which patients it holds", action=_ACTION)
-    foreign = [
-        match for match in found.matches if not str(match.get("PatientID", "")).startswith(config.patient_prefix)
-    ]
+    ours = (config.patient_prefix, SHADOW_PATIENT_PREFIX)
+    foreign = [match for match in found.matches if not str(match.get("PatientID", "")).startswith(ours)]
     if foreign:
         raise NotAShadowError(f"the archive holds {len(foreign)} patients that are no probe's", action=_ACTION)
 
@@ -149,6 +152,18 @@ DANGERS: dict[str, Danger] = {
     "MalformedRequests": Danger("First PDUs that are malformed, each in one way, are not granted", malformed),
     "SlowFlood": Danger(f"{SLOW} TLS sessions that have sent half a request stop nobody", slow),
     "AssociationFlood": Danger(f"{FLOOD} associations asked for by one peer, all held, leave the gate alive", flood),
+    "PreambleBlanked": Danger(
+        "A program's head (PE, ELF) in a file's first 128 bytes is refused by STOW-RS, or zeros come back in its place, "
+        "as by C-STORE, and all else unchanged; twin: a file with zeros there",
+        preambles.blanked,
+        lambda config: config.gate_web_port is not None,
+    ),
+    "LegacyTitlesPinned": Danger(
+        "At a device's plaintext port nothing but its own AE title to the archive's own is let in, and no TLS, though "
+        "the address is right; twin: the right titles",
+        legacytitles.pinned,
+        lambda config: bool(config.legacy_devices),
+    ),
 }
 
 
@@ -179,5 +194,6 @@ def endanger(config: ConformanceConfig) -> Sequence[Outcome]:
         return [
             Outcome(name, replica.address, danger.attack(setting, replica))
             for name, danger in DANGERS.items()
+            if danger.possible(config)
             for replica in replicas
         ]

@@ -31,6 +31,12 @@ class Credentials:
         """Return the files that the agent wrote for one leaf."""
         return cls(Path(tls_dir) / f"{leaf}.crt", Path(tls_dir) / f"{leaf}.key")
 
+    def padded(self, *pems: str) -> "Credentials":
+        """Return the same with more certificates appended to the chain that is shown, in a file beside the first."""
+        chain = self.certificate.with_suffix(".padded.crt")
+        chain.write_text("".join([self.certificate.read_text(encoding="ascii"), *pems]), encoding="ascii")
+        return Credentials(chain, self.key)
+
     def not_after(self) -> datetime.datetime:
         """Return the end of the certificate's life, UTC."""
         return x509.load_pem_x509_certificate(self.certificate.read_bytes()).not_valid_after_utc

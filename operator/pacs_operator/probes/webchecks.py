@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from io import BytesIO
 
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 
 from pacs_operator.domain.checks import Check, Layer
 from pacs_operator.probes.compare import decode, differences, encode
@@ -63,6 +63,7 @@ class Request:
     path: str = STUDIES
     method: str = "GET"
     headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
 
 
 def ask(setting: Setting, replica: Endpoint, request: Request) -> Reply:
@@ -74,7 +75,7 @@ def ask(setting: Setting, replica: Endpoint, request: Request) -> Reply:
         connection.sock.settimeout(config.bounds.dimse_millis / 1000)
         context = client_context(setting.gate_trust, request.credentials)
         connection.sock = context.wrap_socket(connection.sock, server_hostname=setting.gate_trust.server_name)
-        connection.request(request.method, request.path, headers=dict(request.headers))
+        connection.request(request.method, request.path, request.body, dict(request.headers))
         response = connection.getresponse()
         body = response.read(_MAX_BODY)
     except ssl.SSLError as error:
@@ -110,13 +111,10 @@ def retrieve(setting: Setting, replica: Endpoint, exchange: Exchange) -> Verdict
     if not exchange.stored:
         return not_run("nothing-stored")
     each = exchange.stored[0]
-    series = each.dataset.SeriesInstanceUID
-    path = f"{STUDIES}/{exchange.objects.study_uid}/series/{series}/instances/{each.uid}"
-    accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-    reply = ask(setting, replica, Request(setting.peer, path, headers=(("Accept", accept),)))
+    reply = fetch(setting, replica, each.dataset)
     if not reply.served:
         return failed(reply.layer, reply.code)
-    received = [dcmread(BytesIO(part)) for part in _parts(reply)]
+    received = [dcmread(BytesIO(part)) for part in parts(reply)]
     if len(received) != 1:
         return failed(Layer.DICOM, f"matches-{len(received)}")
     syntax = received[0].file_meta.TransferSyntaxUID
@@ -125,7 +123,16 @@ def retrieve(setting: Setting, replica: Endpoint, exchange: Exchange) -> Verdict
     return PASSED if same else failed(Layer.DICOM, "differs")
 
 
-def _parts(reply: Reply) -> list[bytes]:
+def fetch(setting: Setting, replica: Endpoint, dataset: Dataset) -> Reply:
+    """Ask for one object as it is stored, in its own transfer syntax (WADO-RS)."""
+    series = f"{STUDIES}/{dataset.StudyInstanceUID}/series/{dataset.SeriesInstanceUID}"
+    accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+    path = f"{series}/instances/{dataset.SOPInstanceUID}"
+    return ask(setting, replica, Request(setting.peer, path, headers=(("Accept", accept),)))
+
+
+def parts(reply: Reply) -> list[bytes]:
+    """Return the parts of a multipart answer."""
     head = f"Content-Type: {reply.kind}\r\n\r\n".encode("ascii", "replace")
     message = email.message_from_bytes(head + reply.body, policy=email.policy.HTTP)
     payloads = [part.get_payload(decode=True) for part in message.iter_parts()]

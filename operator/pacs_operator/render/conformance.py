@@ -1,6 +1,6 @@
 """One run of the conformance pod: a Job whose name is the run's, gone when the operator prunes it."""
 
-from pacs_operator.domain.conformanceconfig import CONFORMANCE_FILE, Bounds, ConformanceConfig
+from pacs_operator.domain.conformanceconfig import CONFORMANCE_FILE, Bounds, ConformanceConfig, LegacyDevice
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.gatepeers import largest_share
 from pacs_operator.domain.names import Component, Port, Zone, namespace_of, service_dns
@@ -33,7 +33,7 @@ def config(desired: Desired, run: str) -> ConformanceConfig:
         gate_replicas_host=f"{REPLICAS_SERVICE}.{namespace_of(archive, Zone.EDGE)}.svc",
         gate_replicas=gate.replicas,
         gate_web_port=Port.GATE_WEB if desired.archive.spec.dicomweb else None,
-        legacy_ports=sorted(peer.legacy.port for peer in desired.peers.peers if peer.legacy),
+        legacy_devices=_legacy_devices(desired),
         # A quarter, however small the gate: nobody waits for a probe.
         silent_associations=min(CONFORMANCE_ASSOCIATIONS, max(1, gate.max_associations // 4)),
         association_limit=min(STORE_ONLY_ASSOCIATIONS, largest),
@@ -41,6 +41,11 @@ def config(desired: Desired, run: str) -> ConformanceConfig:
         postgres_host=service_dns(Component.POSTGRES, archive) if _has_postgres(desired) else None,
         contained=desired.archive.spec.containment.isolated or None,
     )
+
+
+def _legacy_devices(desired: Desired) -> list[LegacyDevice]:
+    doors = [(peer.legacy.port, peer.ae_titles[0]) for peer in desired.peers.peers if peer.legacy]
+    return [LegacyDevice(port=port, ae_title=title) for port, title in sorted(doors)]
 
 
 def _has_postgres(desired: Desired) -> bool:
