@@ -17,6 +17,7 @@ from pacs_operator.domain.conformanceconfig import Bounds
 from pacs_operator.domain.connections import CONNECTIONS, VAULT, Connection, End, Outside
 from pacs_operator.domain.leaves import DAY, HOUR, LeafSpec, archive_leaves
 from pacs_operator.domain.names import ZONE_OF
+from pacs_operator.probes.objects import SHADOW_PATIENT_PREFIX
 from pacs_operator.probes.shadow import DANGERS
 
 ROOT = Path(__file__).parents[1]
@@ -62,7 +63,20 @@ It refuses to begin (`NotAShadow`, exit status 2) unless the file says `"shadow"
 ```
 
 Exit status 0: the shadow bore it all. Each attack is bounded in number and time and lets go at its end.
+
+Some of these are not dangerous, but a run has no way to try them ([decision 41](decisions/0041-what-only-a-device-can-try.md)). They are made where the file says what they need:
+
+{needs}
+What they store has PatientIDs that begin with `{prefix}`, which make nobody a patient of a shadow.
 """  # noqa: E501  # one paragraph, one line
+
+SHADOW_NEEDS = {
+    "`PreambleBlanked`": ("`gateWebPort`", "the rights Store and Get"),
+    "`LegacyTitlesPinned`": (
+        '`legacyDevices`: `[{"port": 11120, "aeTitle": "OLDSCAN"}]`',
+        "a second `DicomPeer` with `spec.legacy` and this machine's address",
+    ),
+}
 
 SHADOW_FILE = """\
 {
@@ -152,7 +166,8 @@ def conformance() -> str:
         parts.append(f"## {group.value}\n\n{table(head, rows)}")
     parts.append(f"{OUTCOMES}\n{codes()}")
     dangers = table(["attack", "what must come of it"], ([f"`{name}`", one.title] for name, one in DANGERS.items()))
-    parts.append(SHADOW.format(table=dangers, example=SHADOW_FILE))
+    needs = table(["attack", "in the file", "on the shadow"], ([name, *each] for name, each in SHADOW_NEEDS.items()))
+    parts.append(SHADOW.format(table=dangers, needs=needs, prefix=SHADOW_PATIENT_PREFIX, example=SHADOW_FILE))
     return "\n".join(parts)
 
 

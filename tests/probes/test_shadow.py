@@ -16,7 +16,6 @@ from pacs_operator.probes.shadow import NotAShadowError, refuse_patients
 from tests.probes.conftest import REPLICAS, World, setting_of
 from tests.probes.gate import Gate
 
-
 ALWAYS = {"MalformedRequests", "SlowFlood", "AssociationFlood"}  # the others need more than the gate's address
 
 

@@ -96,8 +96,8 @@ CHECKS: dict[Check, CheckInfo] = {
     ),
     Check.IMITATED_AUTHORITY_REFUSED: CheckInfo(
         Group.IDENTITY,
-        "A certificate with the right name by an authority that the run makes under the name of the archive's own, as a "
-        "sibling archive's or another hospital's may be named, gets no association",
+        "A certificate with the right name by an authority that the run makes under the name of the archive's own, as "
+        "a sibling archive's or another hospital's may be named, gets no association",
         "A sibling archive, or whoever copies a name, lets its own devices in",
         "The same name signed by the archive's authority",
         each_replica=True,
@@ -251,8 +251,8 @@ CHECKS: dict[Check, CheckInfo] = {
     ),
     Check.LEGACY_PORTS_CLOSED: CheckInfo(
         Group.NETWORK,
-        "No plaintext port of a device without TLS lets in who comes from another address, though with the device's own "
-        "AE title; code ports-0 where no device has such a port",
+        "No plaintext port of a device without TLS lets in who comes from another address, though with the device's "
+        "own AE title; code ports-0 where no device has such a port",
         "Whoever reaches the port and knows a title is the old scanner",
         "The DICOM port of the same address answers",
     ),

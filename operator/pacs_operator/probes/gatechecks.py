@@ -114,9 +114,7 @@ ATTACKS: dict[Check, Attack] = {
     Check.IMITATED_AUTHORITY_REFUSED: Attack(
         lambda setting, trust: _caller(setting, trust, setting.imitated), _good, _at_weak
     ),
-    Check.PADDED_CHAIN_REFUSED: Attack(
-        lambda setting, trust: _caller(setting, trust, setting.padded), _good, _at_weak
-    ),
+    Check.PADDED_CHAIN_REFUSED: Attack(lambda setting, trust: _caller(setting, trust, setting.padded), _good, _at_weak),
     Check.SERVER_CERTIFICATE_REFUSED: Attack(
         lambda setting, trust: _caller(setting, trust, setting.server_only), _good, _good_for_servers
     ),

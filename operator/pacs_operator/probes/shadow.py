@@ -153,8 +153,8 @@ DANGERS: dict[str, Danger] = {
     "SlowFlood": Danger(f"{SLOW} TLS sessions that have sent half a request stop nobody", slow),
     "AssociationFlood": Danger(f"{FLOOD} associations asked for by one peer, all held, leave the gate alive", flood),
     "PreambleBlanked": Danger(
-        "A program's head (PE, ELF) in a file's first 128 bytes is refused by STOW-RS, or zeros come back in its place, "
-        "as by C-STORE, and all else unchanged; twin: a file with zeros there",
+        "A program's head (PE, ELF) in a file's first 128 bytes is refused by STOW-RS, or zeros come back in its "
+        "place, as by C-STORE, and all else unchanged; twin: a file with zeros there",
         preambles.blanked,
         lambda config: config.gate_web_port is not None,
     ),
