@@ -184,6 +184,46 @@ def test_one_works_at_a_time_the_oldest_first(ready: World):
     assert "198.18.10.30/32" not in egress
 
 
+SECOND: Key = ("PacsImport", "radiology-ops", "second")
+
+
+def test_a_pause_gives_the_turn_to_the_next_and_takes_it_back_at_a_slices_end(ready: World):
+    ready.slices = [NOTHING]
+    add(ready)
+    ready.advance(5)
+    add(ready, import_manifest("second", source={"address": "198.18.10.31"}))
+    assert condition(ready) == ("False", "SourceUnreachable")
+    assert condition(ready, key=SECOND) == ("True", "Importing")
+    (seconds,) = [job for job in jobs(ready) if not ended(ready, job)]
+    ready.advance(61)
+    ready.settle(ready.process)
+    assert [job for job in jobs(ready) if not ended(ready, job)] == [seconds], "a slice at work is left to its end"
+    assert condition(ready) == ("False", "NotItsTurn")
+    ready.slices = [told()]
+    ready.settle(ready.process)
+    assert condition(ready) == ("True", "Importing"), "the older one first, now that its pause is over"
+    assert condition(ready, key=SECOND) == ("False", "NotItsTurn")
+    egress = repr(ready.api.objects["NetworkPolicy", "radiology-ops", "importer-egress"]["spec"])
+    assert "198.18.10.30/32" in egress
+    assert "198.18.10.31/32" not in egress
+
+
+def test_two_pauses_end_each_by_itself(ready: World):
+    ready.slices = [NOTHING, NOTHING]
+    add(ready)
+    ready.advance(30)
+    add(ready, import_manifest("second", source={"address": "198.18.10.31"}))
+    assert condition(ready) == condition(ready, key=SECOND) == ("False", "SourceUnreachable")
+    ready.advance(31)
+    ready.settle(ready.process)
+    assert condition(ready) == ("True", "Importing")
+    assert condition(ready, key=SECOND) == ("False", "SourceUnreachable")
+
+
+def ended(world: World, job: str) -> bool:
+    return bool((world.api.objects["Job", "radiology-ops", job].get("status") or {}).get("conditions"))
+
+
 @pytest.mark.parametrize(
     ("change", "reason", "words"),
     [

@@ -1,6 +1,6 @@
 """Imports: whose turn it is, which slice is due, what the last one left behind, and what each status says.
 
-One import of an archive works at a time: the oldest that can. Each slice is a Job; the next one is named after the
+One import of an archive works at a time: the oldest that can, and during its pause the next. Each slice is a Job; the next one is named after the
 one before, so that the same wish is one Job however often it is looked at. The journal on its volume is what counts:
 a slice that leaves no word costs its counts until the next one tells them.
 """
@@ -67,7 +67,7 @@ def read(run: Pass) -> None:
     jobs = [item for item in run.owned.values() if kind_of(item) is JOB and _slice_of(item)]
     for state in run.imports:
         _take_over(run, state, [job for job in jobs if _belongs(job, state)])
-    chosen = _choose(run)
+    chosen = _choose(run, [job for job in jobs if _ended(job) is None])
     for job in jobs:
         if _ended(job) is None and not (chosen and _belongs(job, chosen)):
             _delete(run, job)  # suspended, deleted, contained: what is in hand is ended by the pod itself
@@ -177,10 +177,10 @@ def _check_rights(archive: Archive) -> None:
         )
 
 
-def _choose(run: Pass) -> ImportState | None:
+def _choose(run: Pass, active: list[Manifest]) -> ImportState | None:
     """Return the import whose turn it is, and say of the others why it is not theirs."""
-    chosen = None
     contained = run.archive is not None and run.archive.spec.containment.isolated
+    able = []
     for state in run.imports:
         if state.error is not None or state.spec is None:
             continue
@@ -190,23 +190,36 @@ def _choose(run: Pass) -> ImportState | None:
             state.turn = "Suspended"
         elif contained:
             state.turn = "Contained"
-        elif chosen is None:
-            state.turn, chosen = "Working", state
+        else:
+            able.append(state)
+            _pause(run, state)
+    # A slice at work is left to its end, so that the end of an older one's pause costs it nothing.
+    at_work = [state for state in able if any(_belongs(job, state) for job in active)]
+    awake = [state for state in able if state.turn != "Pause"]
+    chosen = next(iter(at_work or awake or able), None)
+    if chosen is not None and (at_work or awake):
+        chosen.turn = "Working"
     return chosen
 
 
-def _due(run: Pass, state: ImportState) -> str | None:
-    """Return the slice to start now; None while something is to be waited for."""
+def _pause(run: Pass, state: ImportState) -> None:
+    """Mark an import that waits after slices that settled nothing."""
     status = state.status
     ended = parse_time(status.last_slice_time) if status.last_slice_time else None
     if status.failed_slices and ended is not None:
         pause = min(_FIRST_PAUSE * 2 ** min(status.failed_slices - 1, 6), _LONGEST_PAUSE)
         if run.now < ended + pause:
             state.turn, state.until = "Pause", ended + pause
-            return None
+
+
+def _due(run: Pass, state: ImportState) -> str | None:
+    """Return the slice to start now; None while something is to be waited for."""
+    if state.turn == "Pause":
+        return None
     if not _serving(run):
         state.turn = "NotReady"
         return None
+    status = state.status
     if status.started_time is None:
         state.status = status.model_copy(update={"started_time": rfc3339(run.now)})
     return "i" + content_hash([state.uid, status.last_slice])[:11]

@@ -157,7 +157,7 @@ _TURNS = {
         message="The archive is contained; it goes on where it was when that is lifted",
     ),
     "Waiting": _Finding(
-        "False", reason="NotItsTurn", message="An older PacsImport of this archive is at work; one works at a time"
+        "False", reason="NotItsTurn", message="Another PacsImport of this archive is at work; one works at a time, the oldest first"
     ),
     "NotReady": _Finding(
         "False", reason="ArchiveNotReady", message="Gate or Orthanc has no ready pod; it goes on when both have"
