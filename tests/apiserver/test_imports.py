@@ -19,6 +19,8 @@ EXAMPLE["spec"]["archiveRef"]["name"] = "bringing"
 EXAMPLE["metadata"]["namespace"] = "bringing-ops"
 WHERE = ("pacs-operator.io", "v1alpha1", "bringing-ops", "pacsimports")
 PEM = "-----BEGIN CERTIFICATE-----"
+SOURCE = EXAMPLE["spec"]["source"]
+MOVES = {"retrieve": "Move", "moveDestination": "RADIOLOGY"}
 MUTUAL = {"mode": "Mutual", "caPEM": PEM, "serverName": "old-pacs.example"}
 
 
@@ -37,6 +39,8 @@ def put(api: CustomObjectsApi, body: dict[str, Any]) -> None:
     [
         ("spec.source.tls", MUTUAL),
         ("spec.source.queryLimit", 10),
+        ("spec.source", {**SOURCE, "retrieve": "Get"}),
+        ("spec.source", {**SOURCE, **MOVES}),
         ("spec.selection", {"studyDates": {"first": "2020-01-01", "last": "2020-01-01"}, "modalities": ["CT"]}),
         ("spec.suspend", True),
     ],
@@ -59,6 +63,11 @@ def test_what_may_be_is_accepted(crds: CustomObjectsApi, path: str, value: Any) 
         ("spec.source.tls", {"mode": "Plaintext"}, ["spec.source.tls.reason"]),
         ("spec.source.tls", {**MUTUAL, "reason": "no reason is needed"}, ["spec.source.tls.reason"]),
         ("spec.source.queryLimit", 9, ["queryLimit"]),
+        ("spec.source.retrieve", "Wado", ["spec.source.retrieve", "Get", "Move"]),
+        ("spec.source.retrieve", "Move", ["moveDestination", "retrieve Move needs one"]),
+        ("spec.source.moveDestination", "RADIOLOGY", ["moveDestination", "retrieve Get needs none"]),
+        ("spec.source", {**SOURCE, **MOVES, "retrieve": "Get"}, ["moveDestination", "retrieve Get needs none"]),
+        ("spec.source", {**SOURCE, **MOVES, "moveDestination": " SPACED"}, ["moveDestination", "16 printable"]),
         ("spec.selection.studyDates", {"first": "2021-01-01", "last": "2020-01-01"}, ["exchange"]),
         ("spec.selection.studyDates", {"first": "1.1.2020", "last": "2020-01-01"}, ["studyDates.first"]),
         ("spec.selection.modalities", ["ct"], ["modalities"]),

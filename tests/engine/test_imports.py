@@ -106,6 +106,42 @@ def test_what_differs_is_said_with_counts_and_no_more(ready: World):
         assert words in message
 
 
+MOVES = {"retrieve": "Move", "moveDestination": "RADIOLOGY"}
+
+
+@pytest.mark.parametrize(("hashed", "reason"), [(0, "AllThereByUid"), (5, "AllThereByUid"), (6, "AllThere")])
+def test_what_was_not_compared_is_never_all_there(ready: World, hashed: int, reason: str):
+    ready.slices = [told(Stop.DONE, counts={**ALL, "hashed": hashed}, listed=True)]
+    add(ready, import_manifest(source=MOVES))
+    assert condition(ready, "Complete") == ("True", reason)
+    message = ready.api.objects[KEY]["status"]["conditions"][0]["message"]
+    assert (f"content compared with the source's: {hashed}, not compared: {6 - hashed}" in message) is (hashed < 6)
+    assert ready.api.objects[KEY]["status"]["counts"]["hashed"] == hashed
+
+
+@pytest.mark.parametrize(
+    ("stop", "words"),
+    [
+        (Stop.MOVE_DESTINATION_UNKNOWN, "enter that AE title at the source"),
+        (Stop.MOVE_FAILS, "must be a DicomPeer of the archive with right Store"),
+        (Stop.NOTHING_ARRIVES, "images may go to another system"),
+    ],
+)
+def test_a_move_that_leads_nowhere_is_said_with_the_way_out(ready: World, stop: Stop, words: str):
+    ready.slices = [told(stop, moved=0)]
+    add(ready, import_manifest(source=MOVES))
+    assert condition(ready) == ("False", stop.value)
+    assert words in ready.api.objects[KEY]["status"]["conditions"][1]["message"]
+
+
+@pytest.mark.parametrize("source", [{}, MOVES])
+def test_only_an_import_by_move_knows_a_destination(ready: World, source: dict[str, str]):
+    add(ready, import_manifest(source=source))
+    (job,) = jobs(ready)
+    config = ready.api.objects["ConfigMap", "radiology-ops", job]["data"]["import.json"]
+    assert ('"moveDestination": "RADIOLOGY"' in config, '"retrieve": "Move"' in config) == (bool(source), bool(source))
+
+
 def test_pauses_grow_while_nothing_moves_and_end_when_something_does(ready: World):
     ready.slices = [NOTHING]
     add(ready)
@@ -231,6 +267,8 @@ def ended(world: World, job: str) -> bool:
         ({"source": {"address": "127.0.0.1"}}, "InvalidAddress", "no address of one device"),
         ({"source": {"tls": {"mode": "Mutual"}}}, "InvalidSpec", "caPEM"),
         ({"source": {"tls": {"mode": "Plaintext"}}}, "InvalidSpec", "spec.source.tls.reason"),
+        ({"source": {"retrieve": "Move"}}, "InvalidSpec", "spec.source.moveDestination: retrieve Move needs one"),
+        ({"source": {"moveDestination": "RADIOLOGY"}}, "InvalidSpec", "retrieve Get needs none"),
         ({"selection": {"studyDates": {"first": "2020-02-30", "last": "2021-01-01"}}}, "InvalidSpec", "no day"),
         ({"selection": {"studyDates": {"first": "2021-02-01", "last": "2020-01-01"}}}, "InvalidSpec", "exchange"),
     ],

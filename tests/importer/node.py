@@ -1,4 +1,4 @@
-"""A DICOM node in memory: answers C-FIND, C-GET and C-STORE of the study root, and fails as a test asks it to."""
+"""A DICOM node in memory: answers C-FIND, C-GET, C-MOVE and C-STORE, and fails as a test asks it to."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 from pydicom import Dataset
 from pydicom.uid import UID, CTImageStorage
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_context, evt
 from pynetdicom.dsutils import decode
 
-from pacs_operator.importer.node import FIND, GET, SYNTAXES
+from pacs_operator.importer.node import FIND, GET, MOVE, SYNTAXES
 from tests.images.orthanc_server import instance
 
 _KEYS = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
@@ -35,6 +35,7 @@ class Faults:
     status_of: Callable[[str], int] = lambda _: SUCCESS  # of a C-STORE
     mangles: set[str] = field(default_factory=set)  # objects that are given out otherwise than they were stored
     query_status: int | None = None
+    forgets: set[str] = field(default_factory=set)  # objects that it says it stored
 
 
 class Node:
@@ -49,6 +50,8 @@ class Node:
         self.queries: list[Dataset] = []
         self.on_sent: Callable[[str], None] = lambda _: None
         self.down = False
+        self.destinations: dict[str, Node] = {}  # of C-MOVE, by AE title
+        self.models = [FIND, GET, MOVE]
         self._lock = threading.Lock()
         self._server: Any = None
         self.port = 0
@@ -58,13 +61,14 @@ class Node:
         ae = AE(ae_title=self.title)
         ae.require_called_aet = True
         ae.dimse_timeout = ae.network_timeout = 20
-        for model in (FIND, GET):
+        for model in self.models:
             ae.add_supported_context(model)
         for sop_class in _CLASSES:
             ae.add_supported_context(sop_class, list(SYNTAXES), scu_role=True, scp_role=True)
         handlers: list[Any] = [
             (evt.EVT_C_FIND, self._find),
             (evt.EVT_C_GET, self._get),
+            (evt.EVT_C_MOVE, self._move),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_REQUESTED, self._requested),
         ]
@@ -115,6 +119,15 @@ class Node:
                 setattr(answer, element.keyword, dataset.get(element.keyword, ""))
         return answer
 
+    def _move(self, event: evt.Event) -> Iterator[Any]:
+        target = self.destinations.get(str(event.request.MoveDestination))  # type: ignore[union-attr]
+        if target is None:
+            yield None, None
+            return
+        contexts = [build_context(sop_class, syntax) for sop_class in _CLASSES for syntax in SYNTAXES]
+        yield "127.0.0.1", target.port, {"contexts": contexts, "ae_title": target.title}
+        yield from self._get(event)
+
     def _get(self, event: evt.Event) -> Iterator[Any]:
         wanted = [self.objects[uid] for uid in _listed(event.identifier.SOPInstanceUID) if uid in self.objects]
         given = [dataset for dataset in wanted if str(dataset.SOPInstanceUID) not in self.faults.keeps]
@@ -124,6 +137,9 @@ class Node:
             if uid in self.faults.breaks_on or len(self.sent) == self.faults.dies_after:
                 self.down = len(self.sent) == self.faults.dies_after
                 event.assoc.abort()
+                return
+            if event.is_cancelled:
+                yield 0xFE00, None
                 return
             self.sent.append(uid)
             yield 0xFF00, _mangled(dataset) if uid in self.faults.mangles else dataset
@@ -137,6 +153,8 @@ class Node:
         syntax = UID(event.context.transfer_syntax)
         dataset = decode(event.request.DataSet, syntax.is_implicit_VR, syntax.is_little_endian)  # type: ignore[union-attr, arg-type]
         dataset.file_meta = event.file_meta
+        if uid in self.faults.forgets:
+            return SUCCESS
         with self._lock:
             before = self.objects.get(uid)
             if before is not None and before != dataset:

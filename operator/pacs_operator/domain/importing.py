@@ -62,7 +62,7 @@ class SourceTls(Model):
 
 
 class Source(Model):
-    """The DICOM node that holds what is to come; it must offer C-FIND and C-GET of the study root."""
+    """The DICOM node that holds what is to come; it must offer C-FIND and C-GET or C-MOVE of the study root."""
 
     address: Annotated[str, Field(min_length=2, max_length=45)]
     port: Annotated[int, Field(ge=1, le=65535)]
@@ -70,6 +70,25 @@ class Source(Model):
     calling_ae_title: Annotated[str, Field(max_length=64, alias="callingAETitle")]
     tls: SourceTls
     query_limit: Annotated[int, Field(ge=10, le=100_000)] = 100
+    retrieve: Literal["Get", "Move"] | None = None
+    move_destination: Annotated[str, Field(max_length=64)] | None = None
+
+    @property
+    def moves(self) -> bool:
+        """Tell whether the source sends to the archive itself (C-MOVE) instead of to the import (C-GET)."""
+        return self.retrieve == "Move"
+
+    @model_validator(mode="after")
+    def _destination(self) -> Self:
+        if self.moves is (self.move_destination is None):
+            raise InvalidSpecError(
+                f"spec.source.moveDestination: retrieve {self.retrieve or 'Get'} "
+                f"{'needs one' if self.moves else 'needs none'}",
+                action="give with Move, and only there, the AE title by which the source knows the archive",
+            )
+        if self.move_destination is not None:
+            check_ae_title(self.move_destination, "spec.source.moveDestination")
+        return self
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -139,8 +158,11 @@ class Stop(StrEnum):
     INCOMPLETE = "Incomplete"  # objects are left that a later try may bring
     SOURCE_UNREACHABLE = "SourceUnreachable"  # no connection, or it broke
     SOURCE_UNTRUSTED = "SourceUntrusted"  # its certificate does not verify, or it refused ours
-    SOURCE_REFUSED = "SourceRefused"  # it rejected the association, or offers no C-FIND or C-GET
+    SOURCE_REFUSED = "SourceRefused"  # it rejected the association, or offers no C-FIND, or no C-GET or C-MOVE
     SOURCE_QUERY_FAILED = "SourceQueryFailed"  # C-FIND ended without success
+    MOVE_DESTINATION_UNKNOWN = "MoveDestinationUnknown"  # C-MOVE status A801
+    MOVE_FAILS = "MoveFails"  # C-MOVE fails for one unit after the other, and nothing arrives
+    NOTHING_ARRIVES = "NothingArrives"  # C-MOVE ends without a failure, and nothing arrives
     ARCHIVE_UNREACHABLE = "ArchiveUnreachable"
     ARCHIVE_REFUSED = "ArchiveRefused"  # the gate rejected the association
     ARCHIVE_FULL = "ArchiveFull"  # C-STORE status A7xx again and again
@@ -163,20 +185,25 @@ class Code(StrEnum):
     READ_BACK_DIFFERS = "ReadBackDiffers"  # the archive gives back something else
     NOT_READ_BACK = "NotReadBack"  # the archive took it and does not give it back
     NOT_LISTED = "NotListed"  # series of which the source lists fewer objects than it counts
+    MOVE_FAILED = "MoveFailed"  # the source could not send it, or the archive did not take it: it tells no more
+    NOT_ARRIVED = "NotArrived"  # the source says that it sent it, and the archive does not have it
+    NOT_TAKEN_AGAIN = "NotTakenAgain"  # sending what the archive has failed: another content (quarantine), or not sent
 
 
 class ImportCounts(Model):
-    """Of the whole import so far. Every listed object is in exactly one of the last six."""
+    """Of the whole import so far. Every listed object is in exactly one of those from ``imported`` to ``pending``."""
 
     studies: Count = 0
     series: Count = 0
     objects: Count = 0
     imported: Count = 0
     identical: Count = 0
+    present: Count = 0  # C-MOVE only: the archive had it, and the source sent it without a failure
     differing: Count = 0
     refused: Count = 0
     failed: Count = 0
     pending: Count = 0
+    hashed: Count | None = None  # of those in the archive: compared by content; None in results of earlier releases
 
 
 class SliceResult(Model):

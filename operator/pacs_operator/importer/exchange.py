@@ -11,7 +11,7 @@ from pacs_operator.domain.importing import Code, Stop
 from pacs_operator.importer.content import Content, content_of
 from pacs_operator.importer.journal import Entry, Journal, Settled, State
 from pacs_operator.importer.limits import Halted, Limits
-from pacs_operator.importer.node import BrokenError, Node, NotTakenError, QueryError, Storage
+from pacs_operator.importer.node import BrokenError, Node, NotTakenError, Query, QueryError
 from pacs_operator.probes.client import SUCCESS
 
 _AGAIN = 0xA700  # what the source is told for objects that come after the end of the slice
@@ -126,7 +126,7 @@ class Exchange:
 
     def _bring(self, unit: Unit) -> None:
         with Door(self._archive, unit.sop_class) as door:
-            there = _there(door.storage, unit)
+            there = present(door.storage, unit)
             batch = _Batch(unit, self._read(unit, sorted(there)))
             self._journal.sending(uid for uid in batch.entries if uid not in there)
             broken = self._carry(batch, door)
@@ -244,12 +244,12 @@ class Exchange:
         self._journal.settle(results)
 
 
-def _there(storage: Storage, unit: Unit) -> set[str]:
+def present(archive: Query, unit: Unit) -> set[str]:
     """Return which objects of a unit the archive has."""
     wanted = {entry.uid for entry in unit.entries}
     keys = {"StudyInstanceUID": unit.study, "SeriesInstanceUID": unit.series}
     try:
-        found = storage.find("IMAGE", SOPInstanceUID=sorted(wanted), **keys)
+        found = archive.find("IMAGE", SOPInstanceUID=sorted(wanted), **keys)
         return {str(answer.get("SOPInstanceUID")) for answer in found} & wanted
     except (BrokenError, QueryError):
         raise Halted(Stop.ARCHIVE_UNREACHABLE) from None

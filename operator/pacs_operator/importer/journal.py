@@ -39,12 +39,14 @@ class State(StrEnum):
     SENDING = "Sending"  # written before it is sent: if the archive has it afterwards, it is from here
     IMPORTED = "Imported"
     IDENTICAL = "Identical"
+    PRESENT = "Present"  # it was there, and nobody compared it but the archive itself
     DIFFERING = "Differing"
     REFUSED = "Refused"
     FAILED = "Failed"
 
 
 PENDING = (State.LISTED, State.SENDING)
+HASHED = (State.IMPORTED.value, State.IDENTICAL.value)
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,7 @@ class Journal:
             series=self._count("series", f"WHERE uid NOT LIKE '{UNNAMED}%'"),
             objects=sum(states.values()),
             pending=sum(states.get(state, 0) for state in PENDING),
+            hashed=self._count("object", f"WHERE digest IS NOT NULL AND state IN {HASHED}"),
             **{state.lower(): states.get(state, 0) for state in State if state not in PENDING},
         )
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pacs_operator.domain.importing import Stop
+from pacs_operator.domain.importing import Code, Stop
 
 
 class Halted(Exception):  # noqa: N818  # no error: the slice is over
@@ -78,12 +78,12 @@ class Pace:
         self._next = clock()
         self._lock = threading.Lock()
 
-    def wait(self) -> None:
-        """Return when the next object may pass; what was not used is not saved up."""
+    def wait(self, objects: int = 1) -> None:
+        """Return when so many objects may pass; what was not used is not saved up."""
         with self._lock:
             now = self._clock()
             at = max(self._next, now)
-            self._next = at + self._gap
+            self._next = at + self._gap * objects
         if at > now:
             self._sleep(at - now)
 
@@ -109,6 +109,53 @@ class Strain:
             self._row = 0
 
 
+class Arrivals:
+    """Tells a way that leads nowhere from objects that do not come: nobody is blamed before one object came by it.
+
+    What does not come before that is held back; the third time in a row the way itself is at fault.
+    """
+
+    ROW = 3
+
+    def __init__(self) -> None:
+        self._held: list[tuple[str, Code]] = []
+        self._row = 0
+        self._came = False
+        self._lock = threading.Lock()
+
+    def came(self) -> list[tuple[str, Code]]:
+        """Note that something came; return what is to be blamed now."""
+        with self._lock:
+            self._came = True
+            return self._drained()
+
+    def missed(self, failures: list[tuple[str, Code]], *, fresh: bool) -> tuple[list[tuple[str, Code]], bool]:
+        """Note that nothing came of a unit; return what is to be blamed now, and whether the way is at fault.
+
+        Parameters
+        ----------
+        failures
+            Objects and why each did not come.
+        fresh
+            False: they were blamed before, so the way was right once.
+        """
+        with self._lock:
+            if self._came or not fresh:
+                return failures, False
+            self._held += failures
+            self._row += 1
+            return [], self._row >= self.ROW
+
+    def left(self) -> list[tuple[str, Code]]:
+        """Return what was held back until the end of the slice."""
+        with self._lock:
+            return self._drained()
+
+    def _drained(self) -> list[tuple[str, Code]]:
+        held, self._held = self._held, []
+        return held
+
+
 @dataclass(frozen=True)
 class Limits:
     """What the threads of a slice keep to together."""
@@ -116,3 +163,4 @@ class Limits:
     watch: Watch
     pace: Pace
     strain: Strain = field(default_factory=Strain)
+    arrivals: Arrivals = field(default_factory=Arrivals)

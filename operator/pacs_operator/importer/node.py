@@ -1,4 +1,4 @@
-"""One DICOM node as the import uses it: C-FIND, C-GET and C-STORE of the study root, every object as it is encoded."""
+"""One DICOM node as the import uses it: C-FIND, C-GET, C-MOVE and C-STORE, every object as it is encoded."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,9 +24,11 @@ from pacs_operator.probes.wire import Caller, Waits, attempt
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
+MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 #: Also those that the archive does not take: a source that may choose no other would transcode silently.
 SYNTAXES = tuple(sorted({*TRANSFER_SYNTAXES, *(str(syntax) for syntax in AllTransferSyntaxes)}))
 _OBJECT_SECONDS = 300.0  # for one message: it is a whole object, of whatever size
+_MESSAGE = 1  # an association for C-MOVE makes one request
 Keep = Callable[[str, bytes, str], int]
 
 
@@ -118,6 +120,17 @@ class Node:
             yield Retrieval(association)
 
     @contextmanager
+    def moving(self) -> Iterator["Moving"]:
+        """Open an association for one C-MOVE."""
+        with self.associated([build_context(MOVE, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])]) as association:
+            if not association.accepted_contexts:
+                raise Halted(self.refused)
+            # A node that sends no pending answers is silent while it sends a whole object somewhere else.
+            association.network_timeout = None
+            association.dimse_timeout = max(self.session.dimse_seconds, _OBJECT_SECONDS)
+            yield Moving(association)
+
+    @contextmanager
     def storing(self, sop_class: str) -> Iterator["Storage"]:
         """Open an association for queries, and C-STORE of objects of one class."""
         contexts = [build_context(FIND, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]), *_storage(sop_class)]
@@ -190,6 +203,80 @@ class Retrieval:
             raise BrokenError from error
         if status is None:
             raise BrokenError
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How a C-MOVE ended (PS3.4 C.4.2.1.5-9).
+
+    Parameters
+    ----------
+    status
+        The last one.
+    sent
+        Sub-operations that ended well or with a warning; None: the node does not tell.
+    failed
+        Sub-operations that failed.
+    failures
+        SOP Instance UIDs of these, as far as the node names them.
+    """
+
+    status: int
+    sent: int | None
+    failed: int
+    failures: frozenset[str]
+
+
+class Moving:
+    """An association for one C-MOVE."""
+
+    def __init__(self, association: Association) -> None:
+        self._association = association
+
+    def move(self, destination: str, study: str, series: str, uids: Sequence[str], over: Callable[[], bool]) -> Moved:
+        """Have the node send objects of one series to a destination that it knows, and wait until it has.
+
+        Parameters
+        ----------
+        destination
+            AE title.
+        over
+            True when it is to be cancelled; asked at each answer.
+
+        Raises
+        ------
+        BrokenError
+            The association ended.
+        """
+        identifier = Dataset()
+        identifier.QueryRetrieveLevel = "IMAGE"
+        identifier.StudyInstanceUID, identifier.SeriesInstanceUID = study, series
+        identifier.SOPInstanceUID = list(uids)
+        last, named, cancelled = Dataset(), None, False
+        try:
+            for answer in self._association.send_c_move(identifier, destination, MOVE, _MESSAGE):
+                last, named = answer
+                if last.get("Status") in PENDING and not cancelled and over():
+                    cancelled = True
+                    self._association.send_c_cancel(_MESSAGE, query_model=MOVE)
+        except RuntimeError as error:
+            raise BrokenError from error
+        if "Status" not in last:
+            raise BrokenError
+        return _moved(last, named)
+
+
+def _moved(last: Dataset, named: Dataset | None) -> Moved:
+    counts = [last.get(f"NumberOf{word}Suboperations") for word in ("Completed", "Warning", "Failed")]
+    completed, warning, failed = (int(each) if each is not None else None for each in counts)
+    listed = named.get("FailedSOPInstanceUIDList") if named is not None else None
+    failures = [listed] if isinstance(listed, str) else list(listed or ())
+    return Moved(
+        status=int(last.Status),
+        sent=None if completed is None else completed + (warning or 0),
+        failed=max(failed or 0, len(failures)),
+        failures=frozenset(map(str, failures)),
+    )
 
 
 class Storage(Query):

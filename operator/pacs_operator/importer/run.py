@@ -4,6 +4,7 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -14,6 +15,7 @@ from pacs_operator.importer.exchange import Exchange, units
 from pacs_operator.importer.journal import Journal
 from pacs_operator.importer.limits import Halted, Limits
 from pacs_operator.importer.listing import Listing
+from pacs_operator.importer.move import Mover, astray_by, at_once
 from pacs_operator.importer.node import BrokenError, Node, QueryError
 from pacs_operator.probes.client import Session
 from pacs_operator.probes.networkchecks import resolve
@@ -100,7 +102,7 @@ class Slice:
         self._config, self._source, self._watch = config, source, limits.watch
         self._journal = Journal(journal_path(config), config.attempts)
         self._listing = Listing(source, self._journal, limits.watch, config, today)
-        self._exchange = Exchange(source, archive, self._journal, limits)
+        self._arrivals, self._exchange = limits.arrivals, self._carrier(archive, limits)
         self._breaks = 0
         self._broken = self._left_out = False
 
@@ -116,12 +118,28 @@ class Slice:
             self._journal.close()
         return result
 
+    def _carrier(self, archive: Node, limits: Limits) -> Exchange | Mover:
+        destination = self._config.source.move_destination
+        if destination is None:
+            self._at_once = self._config.batch
+            return Exchange(self._source, archive, self._journal, limits)
+        self._at_once = at_once(self._config.batch, self._config.rate_limit.objects_per_minute)
+        return Mover(self._source, archive, destination, self._journal, limits)
+
+    def _open_studies(self) -> list[str]:
+        """Return what is to be done; from another place each time where the first ones could hide what is right."""
+        studies = self._journal.open_studies()
+        if not self._config.source.moves or not studies:
+            return studies
+        start = int(sha256(self._config.run.encode()).hexdigest(), 16) % len(studies)
+        return [*studies[start:], *studies[:start]]
+
     def _work(self) -> Stop:
         try:
             self._journal.count_interrupted()
             self._listing.studies()
             left: SimpleQueue[str] = SimpleQueue()
-            for study in self._journal.open_studies():
+            for study in self._open_studies():
                 left.put(study)
             # After a process was ended, one object after the other: none is blamed for the one beside it.
             workers = 1 if self._journal.interrupted else self._config.rate_limit.associations
@@ -130,13 +148,18 @@ class Slice:
                     future.result()
         except Halted as halted:
             self._watch.halt(halted.stop)
+        held = self._arrivals.left()
+        if self._journal.counts().imported:  # the way was right once
+            self._journal.tried(held)
         if (stop := self._watch.stop) is not None:
             return stop
         if not self._journal.open_studies():
             return Stop.DONE
         if self._broken:
             return Stop.SOURCE_UNREACHABLE
-        return Stop.SOURCE_QUERY_FAILED if self._left_out else Stop.INCOMPLETE
+        if self._left_out:
+            return Stop.SOURCE_QUERY_FAILED
+        return astray_by(held) if held else Stop.INCOMPLETE
 
     def _worker(self, left: "SimpleQueue[str]") -> None:
         """Bring studies over, one after the other, until none is left."""
@@ -165,7 +188,7 @@ class Slice:
             self._broke()
 
     def _bring(self, study: str) -> None:
-        for unit in units(self._journal.pending(study), self._config.batch):
+        for unit in units(self._journal.pending(study), self._at_once):
             self._watch.check()
             moved = self._journal.moved
             try:

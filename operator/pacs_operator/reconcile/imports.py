@@ -1,8 +1,8 @@
 """Imports: whose turn it is, which slice is due, what the last one left behind, and what each status says.
 
-One import of an archive works at a time: the oldest that can, and during its pause the next. Each slice is a Job; the next one is named after the
-one before, so that the same wish is one Job however often it is looked at. The journal on its volume is what counts:
-a slice that leaves no word costs its counts until the next one tells them.
+One import of an archive works at a time: the oldest that can, and during its pause the next. Each slice is a Job; the
+next one is named after the one before, so that the same wish is one Job however often it is looked at. The journal on
+its volume is what counts: a slice that leaves no word costs its counts until the next one tells them.
 """
 
 from collections.abc import Iterable

@@ -52,13 +52,32 @@ _TROUBLES = {
     ),
     "SourceRefused": _Trouble(
         reason="SourceRefused",
-        message="the source rejects the association, or offers no C-FIND or C-GET of the Study Root model",
+        message="the source rejects the association, or offers no C-FIND, or not what spec.source.retrieve asks for "
+        "(C-GET or C-MOVE), of the Study Root model",
         action="enter callingAETitle at the source with the right to query and retrieve, and compare calledAETitle",
     ),
     "SourceQueryFailed": _Trouble(
         reason="SourceQueryFailed",
         message="the source answers a query with a failure",
         action="look into the source's log; what it could list is imported",
+    ),
+    "MoveDestinationUnknown": _Trouble(
+        reason="MoveDestinationUnknown",
+        message="the source answers C-MOVE with status A801: it does not know spec.source.moveDestination, or cannot "
+        "open an association to it",
+        action="enter that AE title at the source with address and port of the archive's gate, and the source as a "
+        "DicomPeer with right Store; the gate's log has a refusal",
+    ),
+    "MoveFails": _Trouble(
+        reason="MoveFails",
+        message="the source says that sending to spec.source.moveDestination fails, and nothing arrives",
+        action="see the gate's log for a refusal: the source must be a DicomPeer of the archive with right Store, and "
+        "must call it by its AE title, over TLS or a legacy listener; check the address that the source has for it",
+    ),
+    "NothingArrives": _Trouble(
+        reason="NothingArrives",
+        message="the source ends C-MOVE without a failure, and the archive does not have what was asked for",
+        action="check which address the source has for spec.source.moveDestination: images may go to another system",
     ),
     "ArchiveUnreachable": _Trouble(
         reason="ArchiveUnreachable",
@@ -124,7 +143,8 @@ def _complete(status: ImportStatus) -> _Finding:
     counts = status.counts
     differs = counts is not None and counts.differing + counts.refused + counts.failed > 0
     if not (differs or status.codes or status.ranges_at_limit or status.undated == "NotSearched"):
-        return _Finding("True", reason="AllThere", message=_counts(status))
+        reason = "AllThereByUid" if _unhashed(status) else "AllThere"
+        return _Finding("True", reason=reason, message=_counts(status))
     parts = [_counts(status)]
     if status.codes:
         parts.append(", ".join(f"{code} {number}" for code, number in sorted(status.codes.items())))
@@ -135,14 +155,25 @@ def _complete(status: ImportStatus) -> _Finding:
     return _Finding("True", reason="Differences", message=f"{'; '.join(parts)}; {_REPORT}")
 
 
+def _unhashed(status: ImportStatus) -> int:
+    """Return how many objects are in the archive without their content having been compared with the source's."""
+    counts = status.counts
+    if counts is None or counts.hashed is None:
+        return 0
+    return counts.imported + counts.identical + counts.present - counts.hashed
+
+
 def _counts(status: ImportStatus) -> str:
     counts = status.counts
     if counts is None:
         return "No slice of the work has ended yet"
+    unhashed = _unhashed(status)
+    compared = f"; content compared with the source's: {counts.hashed}, not compared: {unhashed}" if unhashed else ""
+    present = f"{counts.present} present before, " if counts.present else ""
     return (
         f"{counts.objects} objects listed{'' if status.listed else ' so far'}: {counts.imported} imported, "
-        f"{counts.identical} identical, {counts.differing} differing, {counts.refused} refused, "
-        f"{counts.failed} failed, {counts.pending} pending"
+        f"{counts.identical} identical, {present}{counts.differing} differing, {counts.refused} refused, "
+        f"{counts.failed} failed, {counts.pending} pending{compared}"
     )
 
 
@@ -157,7 +188,9 @@ _TURNS = {
         message="The archive is contained; it goes on where it was when that is lifted",
     ),
     "Waiting": _Finding(
-        "False", reason="NotItsTurn", message="Another PacsImport of this archive is at work; one works at a time, the oldest first"
+        "False",
+        reason="NotItsTurn",
+        message="Another PacsImport of this archive is at work; one works at a time, the oldest first",
     ),
     "NotReady": _Finding(
         "False", reason="ArchiveNotReady", message="Gate or Orthanc has no ready pod; it goes on when both have"
