@@ -158,7 +158,7 @@ def test_a_journal_outlives_its_process(tmp_path: Path) -> None:
         journal.tried([("1.2.2", Code.NOT_DELIVERED)])
     journal.close()
     again = Journal(path, 2)
-    assert again.counts() == ImportCounts(studies=1, series=1, objects=4, imported=1, failed=1, pending=2)
+    assert again.counts() == ImportCounts(studies=1, series=1, objects=4, imported=1, failed=1, pending=2, hashed=1)
     assert again.codes() == {Code.NOT_DELIVERED: 1, Code.NOT_LISTED: 3}
     assert {entry.uid: entry.state for entry in again.pending("1.1")} == {
         "1.2.1": State.SENDING, "1.2.3": State.LISTED,

@@ -91,7 +91,7 @@ def report(
     """Print what did not arrive as CSV: state, code, and the UIDs of study, series and object."""
     writer = csv.writer(sys.stdout)
     writer.writerow(["state", "code", "attempts", "study", "series", "object", "class"])
-    arrived = (State.IMPORTED, State.IDENTICAL)
+    arrived = (State.IMPORTED, State.IDENTICAL, State.PRESENT)
     opened = Journal(journal, 1)
     try:
         for entry in opened.entries(state for state in State if everything or state not in arrived):
