@@ -33,7 +33,7 @@ class Archive:
         context.load_verify_locations(root)
         context.verify_mode = ssl.CERT_REQUIRED
         ae = AE(ae_title="RADIOLOGY")
-        ae.maximum_associations = 100
+        ae.maximum_associations = 400
         ae.add_supported_context(Verification)
         ae.add_supported_context(CTImageStorage)
         handlers: list[evt.EventHandlerType] = [(evt.EVT_C_STORE, self._store), (evt.EVT_ACCEPTED, self._accepted)]

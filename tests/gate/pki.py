@@ -83,6 +83,7 @@ class Authority:
         critical_names: bool = False,
         other_names: tuple[x509.GeneralName, ...] = (),
         key: Key | None = None,
+        begins_in: float = -1,  # hours
     ) -> Leaf:
         key = key or make_key(kind)
         usages = [ExtendedKeyUsageOID.SERVER_AUTH] if server else []
@@ -96,7 +97,7 @@ class Authority:
             .issuer_name(self.certificate.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(min(now(), end) - datetime.timedelta(hours=1))
+            .not_valid_before(min(now(), end) + datetime.timedelta(hours=begins_in))
             .not_valid_after(end)
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)

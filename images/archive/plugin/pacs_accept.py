@@ -6,10 +6,20 @@ not negotiated, and an object may say another class than the one it was announce
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from pacs_rules import Refusal
+
+NATIVE = frozenset(("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"))
+DEFLATED = frozenset(("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"))
+#: A decoded frame of a compressed image, unless the archive takes larger objects (bytes). Images of scanners and
+#: slides have far less, and Orthanc needs a multiple of it to show one.
+LARGEST_FRAME = 2**28
+
+_GUARD = "/libpacs-unfold.so"
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,34 @@ class Accepted:
         if transfer_syntax.strip(" \0") not in self.transfer_syntaxes:
             return Refusal.TRANSFER_SYNTAX_NOT_ACCEPTED
         return None
+
+
+def guard_unfolding(accepted: Accepted, maps: Path = Path("/proc/self/maps")) -> None:
+    """See to it that this process unfolds deflated data sets only where the archive's list has them.
+
+    Raises
+    ------
+    ValueError
+        What keeps it from that is not loaded (``images/archive/unfold``).
+    """
+    if _GUARD not in maps.read_text():
+        raise ValueError("the guard against data sets that unfold in memory is not loaded")
+    if accepted.transfer_syntaxes & DEFLATED:
+        os.environ["PACS_RAW_DEFLATE"] = "1"
+
+
+def frame_bytes(tags: Mapping[str, object], transfer_syntax: str) -> int:
+    """Return what one frame of a compressed image says it becomes when it is decoded; 0 for what says nothing.
+
+    An image that is not compressed is as large as its file.
+    """
+    if transfer_syntax.strip(" \0") in NATIVE:
+        return 0
+    rows, columns, samples, bits = (
+        int(str(tags.get(key) or otherwise).partition("\\")[0])
+        for key, otherwise in (("Rows", 0), ("Columns", 0), ("SamplesPerPixel", 1), ("BitsAllocated", 8))
+    )
+    return rows * columns * samples * -(-bits // 8)
 
 
 def _uids(value: object, key: str) -> frozenset[str]:

@@ -24,7 +24,7 @@ from collections import Counter
 
 import orthanc
 import pacs_outbound
-from pacs_accept import Accepted
+from pacs_accept import Accepted, guard_unfolding
 from pacs_activity import Activity
 from pacs_inflight import InFlight
 from pacs_ingest import Ingest, log, stored_copies
@@ -171,6 +171,7 @@ def start() -> None:
     check_configuration(configuration)
     check_storage(configuration)
     reserved, accepted = Reserved.from_configuration(configuration), Accepted.from_configuration(configuration)
+    guard_unfolding(accepted)
     quarantine = Quarantine.from_configuration(configuration, lambda: shelf_of(configuration))
     ingest = Ingest(reserved, accepted, quarantine, InFlight(), largest(configuration))
     orthanc.RegisterIncomingCStoreInstanceFilter(lambda instance: incoming_store(instance, ingest))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import orthanc
-from pacs_accept import Accepted
+from pacs_accept import LARGEST_FRAME, Accepted, frame_bytes
 from pacs_inflight import InFlight
 from pacs_quarantine import Outcome, Quarantine
 from pacs_rules import Refusal, Reserved, printable
@@ -125,6 +125,9 @@ class Ingest:
         )
         if refusal is not None:
             return refusal
+        # An image of a kilobyte may claim frames of gigabytes, and whoever looks at it would end the archive.
+        if frame_bytes(tags, instance.GetInstanceTransferSyntaxUid()) > max(self._max_bytes or 0, LARGEST_FRAME):
+            return Refusal.OBJECT_TOO_LARGE
         uid = uids["SOPInstanceUID"].strip(" \0")
         if not uid:
             return Refusal.CHECK_FAILED
