@@ -78,15 +78,22 @@ def test_a_deflated_object_is_never_unfolded(archive: WebArchive) -> None:
     assert archive.retrieve(honest) == part10(honest)
 
 
-def test_where_the_list_has_it_a_deflated_object_is_stored_as_it_came(
+def test_where_the_list_has_it_a_deflated_object_is_unfolded_as_far_as_one_may_be_large(
     image: Callable[[str], Image], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     syntaxes = [*TRANSFER_SYNTAXES, DeflatedExplicitVRLittleEndian]
     folder = tmp_path_factory.mktemp("deflated")
     with running_archive(image("archive"), folder, AcceptedTransferSyntaxes=syntaxes) as archive:
-        sent = fresh()
-        assert archive.stow(deflated(sent, DeflatedExplicitVRLittleEndian, 1)).status == 200
-        assert len(archive.server.instances(sent.SOPInstanceUID)) == 1
+        sent, bomb = fresh(), fresh()
+        honest = deflated(sent, DeflatedExplicitVRLittleEndian, 1)
+        assert archive.stow(honest).status == 200
+        assert archive.server.stored(sent.SOPInstanceUID) == honest
+        before = resident_mi(archive.server.process.pid)
+        reply = archive.stow(deflated(bomb, DeflatedExplicitVRLittleEndian, 4 * BOMB_MI))
+        assert reply.status != 200 or not told(reply.body)[0]
+        assert archive.server.instances(bomb.SOPInstanceUID) == []
+        assert resident_mi(archive.server.process.pid) - before < BOMB_MI + GROWTH_MI
+        assert archive.stow(part10(fresh())).status == 200
 
 
 def test_a_compressed_request_is_not_unpacked(archive: WebArchive) -> None:

@@ -18,6 +18,8 @@ DEFLATED = frozenset(("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.8
 #: A decoded frame of a compressed image, unless the archive takes larger objects (bytes). Images of scanners and
 #: slides have far less, and Orthanc needs a multiple of it to show one.
 LARGEST_FRAME = 2**28
+#: A deflated data set when it is unfolded, where the archive takes such at all and no larger objects (bytes).
+LARGEST_UNFOLDED = 2**29
 
 _GUARD = "/libpacs-unfold.so"
 
@@ -52,8 +54,15 @@ class Accepted:
         return None
 
 
-def guard_unfolding(accepted: Accepted, maps: Path = Path("/proc/self/maps")) -> None:
-    """See to it that this process unfolds deflated data sets only where the archive's list has them.
+def guard_unfolding(accepted: Accepted, max_bytes: int | None, maps: Path = Path("/proc/self/maps")) -> None:
+    """See to it that this process unfolds deflated data sets only where the archive's list has them, and bounded.
+
+    Parameters
+    ----------
+    accepted, max_bytes
+        The list, and the largest object that is stored; None for any.
+    maps
+        Where the kernel tells what is loaded.
 
     Raises
     ------
@@ -63,7 +72,7 @@ def guard_unfolding(accepted: Accepted, maps: Path = Path("/proc/self/maps")) ->
     if _GUARD not in maps.read_text():
         raise ValueError("the guard against data sets that unfold in memory is not loaded")
     if accepted.transfer_syntaxes & DEFLATED:
-        os.environ["PACS_RAW_DEFLATE"] = "1"
+        os.environ["PACS_RAW_DEFLATE_BYTES"] = str(max(max_bytes or 0, LARGEST_UNFOLDED))
 
 
 def frame_bytes(tags: Mapping[str, object], transfer_syntax: str) -> int:

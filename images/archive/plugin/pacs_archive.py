@@ -171,7 +171,7 @@ def start() -> None:
     check_configuration(configuration)
     check_storage(configuration)
     reserved, accepted = Reserved.from_configuration(configuration), Accepted.from_configuration(configuration)
-    guard_unfolding(accepted)
+    guard_unfolding(accepted, largest(configuration))
     quarantine = Quarantine.from_configuration(configuration, lambda: shelf_of(configuration))
     ingest = Ingest(reserved, accepted, quarantine, InFlight(), largest(configuration))
     orthanc.RegisterIncomingCStoreInstanceFilter(lambda instance: incoming_store(instance, ingest))
