@@ -1,5 +1,5 @@
 """Long scenarios use the same demo as the cluster tests."""
 
-from tests.cluster.conftest import archive, cluster, ct1
+from tests.cluster.conftest import archive, built, cluster, ct1, image
 
-__all__ = ["archive", "cluster", "ct1"]
+__all__ = ["archive", "built", "cluster", "ct1", "image"]
