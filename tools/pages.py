@@ -76,6 +76,15 @@ SHADOW_NEEDS = {
         '`legacyDevices`: `[{"port": 11120, "aeTitle": "OLDSCAN"}]`',
         "a second `DicomPeer` with `spec.legacy` and this machine's address",
     ),
+    "`MoveArrivesEqual`, `CommitmentReported`, `CommitmentDenied`": (
+        '`device`: `{"listenAddress": "198.18.10.9", "listenPort": 11112}`',
+        "`spec.outbound` with that address and port, the rights Store, Move and StorageCommitment, and "
+        "`spec.moveDestinations` with the device itself",
+    ),
+    "`UnlistedMoveRefused`": (
+        '`"unlistedAeTitle": "BYSTANDER"` in `device`',
+        "a second `DicomPeer` that receives and is not in `spec.moveDestinations`",
+    ),
 }
 
 SHADOW_FILE = """\

@@ -39,6 +39,14 @@ class LegacyDevice(Model):
     ae_title: Annotated[str, Field(min_length=1, max_length=16)]
 
 
+class ShadowDevice(Model):
+    """Where a person's device listens while it visits a shadow, and to whom it may have nothing sent."""
+
+    listen_address: Annotated[str, Field(min_length=1, max_length=45)]
+    listen_port: TcpPort
+    unlisted_ae_title: Annotated[str, Field(min_length=1, max_length=16)] | None = None
+
+
 class Bounds(Model):
     """How long the probes wait, and when they stop for the patients' sake."""
 
@@ -94,6 +102,9 @@ class ConformanceConfig(Model):
 
     shadow: bool | None = None
     """True: a disposable copy without patients, where dangerous attacks may be made. The operator never writes it."""
+
+    device: ShadowDevice | None = None
+    """The device that visits a shadow, where it listens. The operator never writes it."""
 
     gate_port: TcpPort = Port.DICOM_TLS
 

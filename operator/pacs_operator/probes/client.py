@@ -16,6 +16,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 from pacs_operator.probes.wire import VERIFICATION, Endpoint
 
@@ -234,6 +235,31 @@ def move(session: Session, model: str, destination: str, identifiers: Iterable[D
                     status = _status(answer)
             statuses.append(status)
     return statuses
+
+
+def commit(session: Session, transaction: str, references: Iterable[tuple[UID, str]]) -> int | None:
+    """Ask for storage commitment and return the status of the request; None: no answer, or context refused.
+
+    Parameters
+    ----------
+    transaction
+        UID that the report will bear (PS3.4 J.3.2).
+    references
+        (SOP class, SOP Instance UID) of each object.
+    """
+    request = Dataset()
+    request.TransactionUID, request.ReferencedSOPSequence = transaction, []
+    for sop_class, uid in references:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, uid
+        request.ReferencedSOPSequence.append(item)
+    role = build_role(StorageCommitmentPushModel, scu_role=True, scp_role=True)
+    with associated(session, [build_context(StorageCommitmentPushModel)], [role]) as association:
+        if not association.accepted_contexts:
+            return None
+        kind, well_known = StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+        answer, _ = association.send_n_action(request, 1, kind, well_known)
+        return _status(answer)
 
 
 def retrieved(event: Event) -> Retrieved:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pacs_operator.domain.checks import Layer
 from pacs_operator.domain.conformanceconfig import ConformanceConfig
-from pacs_operator.probes import legacytitles, preambles
+from pacs_operator.probes import legacytitles, preambles, sendback
 from pacs_operator.probes.client import SUCCESS, NotAssociatedError, Session, find
 from pacs_operator.probes.idle import hold_slow
 from pacs_operator.probes.networkchecks import resolve
@@ -148,6 +148,10 @@ def _alive(setting: Setting, replica: Endpoint, tried: int) -> Verdict:
     return Verdict("Passed", Layer.GATE, f"held-{tried}", "Served")
 
 
+def _listens(config: ConformanceConfig) -> bool:
+    return config.device is not None
+
+
 DANGERS: dict[str, Danger] = {
     "MalformedRequests": Danger("First PDUs that are malformed, each in one way, are not granted", malformed),
     "SlowFlood": Danger(f"{SLOW} TLS sessions that have sent half a request stop nobody", slow),
@@ -163,6 +167,26 @@ DANGERS: dict[str, Danger] = {
         "the address is right; twin: the right titles",
         legacytitles.pinned,
         lambda config: bool(config.legacy_devices),
+    ),
+    "MoveArrivesEqual": Danger(
+        "C-MOVE to the device's own receiver: the study arrives whole and equal, from the gate's certificate",
+        sendback.moved_equal,
+        _listens,
+    ),
+    "UnlistedMoveRefused": Danger(
+        "C-MOVE to a title that is none of the device's destinations is refused, nothing arrives here; twin: its own",
+        sendback.unlisted_refused,
+        lambda config: config.device is not None and config.device.unlisted_ae_title is not None,
+    ),
+    "CommitmentReported": Danger(
+        "Storage commitment of what was stored is reported as kept, on a new association",
+        sendback.commitment_reported,
+        _listens,
+    ),
+    "CommitmentDenied": Danger(
+        "Storage commitment of what was never stored is reported as failed; twin: of what was stored",
+        sendback.commitment_denied,
+        _listens,
     ),
 }
 

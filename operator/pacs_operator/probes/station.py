@@ -1,14 +1,17 @@
 """A device that listens: it takes images over mutual TLS, and only from the archive that it means to be sent to by."""
 
 import ssl
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, evt
 from pynetdicom.events import Event, EventHandlerType
+from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from pacs_operator.probes.client import SUCCESS, Retrieved, retrieved
 from pacs_operator.probes.tls import Credentials
@@ -65,6 +68,28 @@ class Inbox:
     associations: int = 0
     objects: list[Retrieved] = field(default_factory=list)
     strangers: int = 0
+    _reports: dict[str, "Report"] = field(default_factory=dict)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def put(self, transaction: str, report: "Report") -> None:
+        """Keep what was reported of a transaction."""
+        with self._changed:
+            self._reports[transaction] = report
+            self._changed.notify_all()
+
+    def report(self, transaction: str, seconds: float) -> "Report | None":
+        """Wait for the report of a transaction; None: there was none in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: transaction in self._reports, seconds)
+            return self._reports.get(transaction)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an archive says of a storage commitment: SOP Instance UIDs that it keeps, and that it does not."""
+
+    committed: set[str]
+    failed: set[str]
 
 
 @contextmanager
@@ -98,7 +123,19 @@ def listening(station: Station, title: str, kinds: Iterable[tuple[UID, UID]]) ->
         inbox.objects.append(retrieved(event))
         return SUCCESS
 
-    handlers: list[EventHandlerType] = [(evt.EVT_ACCEPTED, accepted), (evt.EVT_C_STORE, store)]
+    def reported(event: Event) -> tuple[int, None]:
+        if station.caller not in _names(event):
+            inbox.strangers += 1
+            return NOT_AUTHORIZED, None
+        told = event.event_information
+        inbox.put(str(told.TransactionUID), Report(_listed(told, "ReferencedSOP"), _listed(told, "FailedSOP")))
+        return SUCCESS, None
+
+    handlers: list[EventHandlerType] = [
+        (evt.EVT_ACCEPTED, accepted),
+        (evt.EVT_C_STORE, store),
+        (evt.EVT_N_EVENT_REPORT, reported),
+    ]
     ae = _application(title, kinds)
     address = (station.endpoint.address, station.endpoint.port)
     ae.start_server(address, block=False, ssl_context=station.context(), evt_handlers=handlers)
@@ -112,9 +149,15 @@ def _application(title: str, kinds: Iterable[tuple[UID, UID]]) -> AE:
     ae = AE(ae_title=title)
     ae.require_called_aet = True
     ae.add_supported_context(VERIFICATION)
+    # The archive is the one that serves, and asks for that role on an association of its own (PS3.4 J.3.3).
+    ae.add_supported_context(StorageCommitmentPushModel, scu_role=True, scp_role=True)
     for sop_class, syntax in sorted(set(kinds)):
         ae.add_supported_context(sop_class, syntax)
     return ae
+
+
+def _listed(told: Dataset, which: str) -> set[str]:
+    return {str(item.ReferencedSOPInstanceUID) for item in told.get(f"{which}Sequence", [])}
 
 
 def _names(event: Event) -> list[str]:
