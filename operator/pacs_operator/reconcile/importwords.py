@@ -169,7 +169,7 @@ def _counts(status: ImportStatus) -> str:
         return "No slice of the work has ended yet"
     unhashed = _unhashed(status)
     compared = f"; content compared with the source's: {counts.hashed}, not compared: {unhashed}" if unhashed else ""
-    present = f"{counts.present} present before, " if counts.present else ""
+    present = f"{counts.present} present before (what differs of them is in quarantine), " if counts.present else ""
     return (
         f"{counts.objects} objects listed{'' if status.listed else ' so far'}: {counts.imported} imported, "
         f"{counts.identical} identical, {present}{counts.differing} differing, {counts.refused} refused, "
