@@ -43,7 +43,12 @@ def source(
     known = {"import": {"AET": "IMPORT", "Host": "127.0.0.1", "Port": 104, "AllowMove": True}, "gate": gate}
     tls = dict.fromkeys(("DicomTlsCertificate", "DicomTlsPrivateKey"), "/etc/orthanc/oldpacs.pem")
     # Without the plugin of our archives, which sends only where a DicomPeer says.
-    more = {**tls, "DicomTlsTrustedCertificates": "/etc/orthanc/ca.pem", "DicomAlwaysAllowFind": True, "Plugins": []}
+    more: dict[str, Any] = {
+        **tls,
+        "DicomTlsTrustedCertificates": "/etc/orthanc/ca.pem",
+        "DicomAlwaysAllowFind": True,
+        "Plugins": [],
+    }
     with orthanc(image("archive"), folder, DicomAet="OLDPACS", DicomModalities=known, **more) as server:
         yield server
 
