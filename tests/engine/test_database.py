@@ -29,10 +29,7 @@ def external(**changes: Any) -> dict[str, Any]:
 def world() -> World:
     made = World()
     made.agents.database = READY
-    made.api.put(external())
-    made.process = made.operator()
-    made.settle(made.process)
-    return made
+    return made.serve(external())
 
 
 def told(world: World) -> tuple[str, str]:

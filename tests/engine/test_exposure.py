@@ -29,11 +29,7 @@ def told(world: World) -> tuple[str, str]:
 
 @pytest.fixture
 def world() -> World:
-    made = World()
-    made.api.put(exposed(nodePort=30762))
-    made.process = made.operator()
-    made.settle(made.process)
-    return made
+    return World().serve(exposed(nodePort=30762))
 
 
 @pytest.mark.parametrize(

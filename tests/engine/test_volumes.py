@@ -33,10 +33,7 @@ def world(expandable: bool) -> World:
     """Return a settled archive on a StorageClass that does, or does not, allow expansion."""
     made = World()
     made.api.edit(HOSTPATH, "kubectl", lambda live: live.update(allowVolumeExpansion=expandable))
-    made.api.put(sized())
-    made.process = made.operator()
-    made.settle(made.process)
-    return made
+    return made.serve(sized())
 
 
 def fits(world: World) -> tuple[str, str]:

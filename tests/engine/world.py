@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pacs_operator import render
 from pacs_operator.control import AgentUnreachableError
@@ -210,6 +210,13 @@ class World:
                 return outcome
             self.advance(2)
         raise AssertionError(f"does not settle: {self.log.entries[-12:]}")
+
+    def serve(self, manifest: dict[str, Any]) -> Self:
+        """Take an archive in, by a process that goes on afterwards."""
+        self.api.put(manifest)
+        self.process = self.operator()
+        self.settle(self.process)
+        return self
 
     def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
