@@ -8,6 +8,7 @@ import pytest
 
 from .archive import ORTHANC_FQDN, ORTHANC_NAME, Archive, resolver
 from .device import Device, client_context
+from .hospital import Hospital, make_hospital
 from .pki import Authority, Leaf
 from .process import Gate, Site, peer, running_gate, wait_for
 from .web import Client, Upstream, WebStage, admitted, running_upstream, running_web, web_layout
@@ -33,6 +34,19 @@ def gate(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]
         yield running
 
 
+@pytest.fixture(scope="module")
+def trusting_gate(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
+    """Return a gate whose archive may name authorities; it starts with none."""
+    with running_gate(site, tmp_path_factory.mktemp("issuers") / "run", issuers=True) as running:
+        wait_for(running.archive_reachable, "archive up")
+        yield running
+
+
+@pytest.fixture
+def hospital() -> Hospital:
+    return make_hospital()
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
@@ -47,7 +61,9 @@ def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("upstream").gate.set()
         request.getfixturevalue("stage").gate.apply({})
     if "gate" in request.fixturenames:
-        request.getfixturevalue("gate").apply({})
+        gate = request.getfixturevalue("gate")
+        gate.issuers = [] if gate.layout.issuers else None
+        gate.apply({})
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Certificates of the hospital's own authorities, and pinned keys: who issued it counts, not the name alone."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,29 +19,14 @@ from .device import (
     read_answer,
     tls_connection,
 )
-from .hospital import ACCEPTED, NAME, NO_HANDSHAKE, UNKNOWN, Hospital, answer, context, make_hospital, reason
+from .hospital import ACCEPTED, NAME, NO_HANDSHAKE, UNKNOWN, Hospital, answer, context, reason
 from .pki import Authority, Leaf, make_key
 from .process import Gate, Site, peer, running_gate, wait_for
 
 
-@pytest.fixture
-def hospital() -> Hospital:
-    return make_hospital()
-
-
 @pytest.fixture(scope="module")
-def gate(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    """Return a gate whose archive may name authorities; it starts with none."""
-    with running_gate(site, tmp_path_factory.mktemp("issuers") / "run", issuers=True) as running:
-        wait_for(running.archive_reachable, "archive up")
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _nobody(gate: Gate) -> Iterator[None]:
-    yield
-    gate.issuers = []
-    gate.apply({})
+def gate(trusting_gate: Gate) -> Gate:
+    return trusting_gate
 
 
 def spki(leaf: Leaf) -> str:

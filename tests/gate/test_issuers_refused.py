@@ -1,7 +1,5 @@
 """Authorities that HAProxy does not take, or not at once: whom that may keep in, and whom it may not touch."""
 
-from collections.abc import Iterator
-
 import pytest
 from cryptography import x509
 
@@ -11,29 +9,14 @@ from pacs_operator.agent.haproxy import RuntimeSocket
 from pacs_operator.domain.gatepeers import LiveIssuer
 
 from .device import PDU_RJ, Device, client_context, echo, ends
-from .hospital import ACCEPTED, NAME, UNKNOWN, Hospital, answer, context, make_hospital, reason
+from .hospital import ACCEPTED, NAME, UNKNOWN, Hospital, answer, context, reason
 from .pki import Authority
-from .process import Gate, Site, peer, running_gate, wait_for
-
-
-@pytest.fixture
-def hospital() -> Hospital:
-    return make_hospital()
+from .process import Gate, peer
 
 
 @pytest.fixture(scope="module")
-def gate(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gate]:
-    """Return a gate whose archive may name authorities; it starts with none."""
-    with running_gate(site, tmp_path_factory.mktemp("issuers") / "run", issuers=True) as running:
-        wait_for(running.archive_reachable, "archive up")
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _nobody(gate: Gate) -> Iterator[None]:
-    yield
-    gate.issuers = []
-    gate.apply({})
+def gate(trusting_gate: Gate) -> Gate:
+    return trusting_gate
 
 
 def test_an_authority_that_haproxy_will_not_take_keeps_nobody_in(gate: Gate) -> None:
