@@ -15,6 +15,7 @@ from pacs_operator.agent.log import configure
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.domain.gatepeers import LivePeers
 from tests.images.conftest import REPOSITORY, image  # noqa: F401  # fixture: built images, unpacked
+from tests.machine import enterable
 from tests.vault.conftest import archive, lineage, world  # noqa: F401  # fixtures: a real OpenBao
 
 
@@ -98,5 +99,4 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def entered(tmp_path: Path) -> None:
     """Let the servers' own users reach this test's folder."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    enterable(tmp_path)

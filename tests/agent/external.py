@@ -20,7 +20,8 @@ from pacs_operator.domain.agentconfig import DATABASE_CA_FILE, DATABASE_PASS_FIL
 from pacs_operator.domain.names import CaName
 from pacs_operator.render import database as rendered
 from tests.agent.support import LINEAGE, Authority
-from tests.images.conftest import Image, free_port, wait_for
+from tests.images.conftest import Image, wait_for
+from tests.machine import free_port
 from tests.render.archives import desired
 
 NAME = "db.hospital.example"

@@ -18,17 +18,16 @@ from pacs_operator.domain import database
 from pacs_operator.domain.database import SHORTCOMINGS, Shortcoming
 from tests.agent.external import ORTHANC, PASSWORD, Server, Way, serving, write_leaf
 from tests.agent.support import FakeClock, LocalVault, eventually, gate_config
-from tests.images.conftest import Image, free_port
+from tests.images.conftest import Image
 from tests.images.orthanc_server import instance, orthanc
+from tests.machine import enterable, free_port
 
 OTHER_LINEAGE = "f" * 32
 
 
 @pytest.fixture(scope="module")
 def server(image: Callable[[str], Image], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("external")
-    for one in (folder, *folder.parents[:2]):
-        one.chmod(0o755)
+    folder = enterable(tmp_path_factory.mktemp("external"))
     with serving(image("database"), folder) as made:
         yield made
 

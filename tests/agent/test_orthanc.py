@@ -32,8 +32,9 @@ from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 from pacs_operator.domain.names import CaName, Component
 from pacs_operator.domain.peer import Right
 from tests.agent.support import LocalVault, eventually, gate_config, give, leaf, peer, peers
-from tests.images.conftest import Image, free_port
+from tests.images.conftest import Image
 from tests.images.orthanc_server import PREFIX, ROOT, SECTION, configuration, instance, part10
+from tests.machine import free_port
 
 NAME = "orthanc.rad-archive.svc"
 PROBE = str(SECTION["ProbeAETitles"][0])  # type: ignore[index]

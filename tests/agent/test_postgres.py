@@ -25,7 +25,8 @@ from pacs_operator.domain.agentconfig import AgentConfig
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import CaName, Component
 from tests.agent.support import LocalVault, eventually, gate_config, give, leaf
-from tests.images.conftest import Image, free_port
+from tests.images.conftest import Image
+from tests.machine import free_port
 
 NAME = "postgres.rad-data.svc"
 DATA = "/var/lib/postgresql/data"

@@ -25,6 +25,7 @@ from pacs_operator.domain.gatepeers import LiveIssuer, LivePeer, LivePeers
 from pacs_operator.domain.names import CaName
 from pacs_operator.domain.peer import Right
 from pacs_operator.render.gate import GateLayout, render
+from tests.machine import free_port
 
 from .archive import ORTHANC_FQDN, ORTHANC_NAME, Archive, Resolver
 from .pki import Authority
@@ -55,7 +56,7 @@ def haproxy_command() -> list[str]:
     )
 
 
-def wait_for(holds: Callable[[], T], what: str, seconds: float = 10) -> T:
+def wait_for(holds: Callable[[], T], what: str, seconds: float = 60) -> T:
     """Return what a condition gives once it holds."""
     deadline = time.monotonic() + seconds
     while not (value := holds()):
@@ -63,13 +64,6 @@ def wait_for(holds: Callable[[], T], what: str, seconds: float = 10) -> T:
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(0.02)
     return value
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Loop:

@@ -12,9 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pacs_operator.render.gate import render
+from tests.machine import free_port
 
 from .pki import Authority
-from .process import Site, free_port, haproxy_command, layout_of, wait_for
+from .process import Site, haproxy_command, layout_of, wait_for
 
 NAME = "ct1.imaging.example"
 Convert = Callable[[bytes], str]

@@ -12,9 +12,10 @@ from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, Verification
 
 from pacs_operator.domain.gatepeers import LegacyDoor, LivePeer, LivePeers
+from tests.machine import free_port
 
 from .device import Answer, Device, associate_rq, client_context, echo, ends, read_answer
-from .process import Gate, Site, free_port, peer, running_gate, wait_for
+from .process import Gate, Site, peer, running_gate, wait_for
 from .test_flow import image
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

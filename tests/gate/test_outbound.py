@@ -14,11 +14,12 @@ from pacs_operator.agent.neighbour import Changes
 from pacs_operator.domain import gatemaps
 from pacs_operator.domain.gatepeers import LivePeer
 from pacs_operator.domain.outbound import Outbound
+from tests.machine import free_port
 
 from .archive import ORTHANC_NAME, Archive
 from .device import Device, ask, associate_rq, client_context, echo, ends, rejection
 from .pki import Authority, Leaf
-from .process import Gate, Site, free_port, peer, running_gate
+from .process import Gate, Site, peer, running_gate
 
 WS1 = "ws1.imaging.example"
 _numbers = itertools.count(1)

@@ -19,11 +19,12 @@ from pacs_operator.domain.gatepeers import LivePeer
 from pacs_operator.domain.peer import Right
 from pacs_operator.render.gate import GateLayout, render_archive_web
 from pacs_operator.render.web import WebLayout
+from tests.machine import free_port
 
 from .archive import ORTHANC_NAME
 from .device import client_context
 from .pki import Leaf
-from .process import Gate, Site, free_port, listening, peer, running_gate, start_haproxy, stop_haproxy, wait_for
+from .process import Gate, Site, listening, peer, running_gate, start_haproxy, stop_haproxy, wait_for
 
 HEALTH = "/tools/now"
 STUDIES = "/dicom-web/studies"

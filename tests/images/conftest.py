@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+
+from tests.machine import enterable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "images"))
@@ -31,12 +32,6 @@ def wait_for(condition: Callable[[], T | None], what: str, seconds: float = 180.
             return value
         time.sleep(0.05)
     raise AssertionError(f"not within {seconds} s: {what}")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -100,9 +95,7 @@ def built() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def image(built: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Image]]:
     """Return images by name, each unpacked once into a folder that the image's users may enter."""
-    top = tmp_path_factory.mktemp("rootfs")
-    for folder in (top, *top.parents[:2]):
-        folder.chmod(0o755)
+    top = enterable(tmp_path_factory.mktemp("rootfs"))
     known: dict[str, Image] = {}
 
     def get(name: str) -> Image:

@@ -36,6 +36,7 @@ from tests.gate.archive import ORTHANC_FQDN, ORTHANC_NAME, resolver
 from tests.gate.device import client_context
 from tests.gate.pki import Authority, Leaf
 from tests.gate.process import Gate, Site, running_gate
+from tests.machine import enterable
 
 from .conftest import Image, wait_for
 from .orthanc_server import Orthanc, instance, orthanc
@@ -183,8 +184,7 @@ def study(count: int) -> tuple[str, list[Dataset]]:
 @contextlib.contextmanager
 def running_hospital(image: Image, folder: Path) -> Iterator[Hospital]:
     """Run Orthanc, its agent and the gate until the block ends."""
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
+    enterable(folder)
     internal, etc = Authority("internal"), folder / "etc"
     etc.mkdir()
     internal.issue(ORTHANC_NAME, server=True, client=True).write(etc, "server")

@@ -18,8 +18,9 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from pynetdicom import AE
 
 from pacs_operator.domain.storable import SOP_CLASSES, TRANSFER_SYNTAXES
+from tests.machine import free_port
 
-from .conftest import Image, free_port, wait_for
+from .conftest import Image, wait_for
 
 PREFIX, ROOT = "PACSPROBE-", "2.25.165380477124072533651147298639174204053"
 SECTION = {

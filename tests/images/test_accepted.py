@@ -22,6 +22,7 @@ from pydicom.uid import (
 from pynetdicom import AE, _config
 
 from pacs_operator.domain.storable import SOP_CLASSES, TRANSFER_SYNTAXES, expand
+from tests.machine import enterable
 
 from .conftest import Image
 from .orthanc_server import PYTHON, WEB, Orthanc, instance, orthanc, part10
@@ -33,9 +34,7 @@ ACCEPTED, REJECTED = {0}, {3, 4}  # PS3.8 table 9-18; Orthanc says 3 for transfe
 @pytest.fixture(scope="module")
 def archive(image: Callable[[str], Image], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     """Take in the default's classes but MR, and one private class."""
-    folder = tmp_path_factory.mktemp("archive")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
+    folder = enterable(tmp_path_factory.mktemp("archive"))
     classes = [uid for uid in expand(["Default", PRIVATE], SOP_CLASSES) if uid != MRImageStorage]
     with orthanc(image("archive"), folder, Plugins=[PYTHON, WEB], AcceptedSopClasses=classes) as server:
         yield server

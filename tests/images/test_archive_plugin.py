@@ -16,7 +16,9 @@ from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from .conftest import Image, free_port, wait_for
+from tests.machine import enterable, free_port
+
+from .conftest import Image, wait_for
 from .orthanc_server import PREFIX, ROOT, SECTION, Orthanc, instance, orthanc
 
 SUCCESS, DUPLICATE, NOT_AUTHORIZED, RETRY = 0x0000, 0x0111, 0x0124, 0xA700
@@ -24,9 +26,7 @@ SUCCESS, DUPLICATE, NOT_AUTHORIZED, RETRY = 0x0000, 0x0111, 0x0124, 0xA700
 
 @pytest.fixture(scope="module")
 def archive(image: Callable[[str], Image], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    folder = tmp_path_factory.mktemp("archive")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
+    folder = enterable(tmp_path_factory.mktemp("archive"))
     with orthanc(image("archive"), folder) as server:
         yield server
 

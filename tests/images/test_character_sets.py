@@ -16,6 +16,8 @@ from pynetdicom import AE
 from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
+from tests.machine import enterable
+
 from .conftest import Image
 from .orthanc_server import PYTHON, WEB, Orthanc, instance, orthanc, part10
 
@@ -32,9 +34,7 @@ NAMES: dict[str, str] = {
 
 @pytest.fixture(scope="module")
 def archive(image: Callable[[str], Image], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    folder = tmp_path_factory.mktemp("archive")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
+    folder = enterable(tmp_path_factory.mktemp("archive"))
     more: dict[str, Any] = {"DefaultEncoding": "Utf8", "DicomAlwaysAllowFind": True, "Plugins": [PYTHON, WEB]}
     with orthanc(image("archive"), folder, **more) as server:
         yield server

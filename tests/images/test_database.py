@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Image, free_port, wait_for
+from tests.machine import free_port
+
+from .conftest import Image, wait_for
 from .orthanc_server import instance, orthanc
 
 DATA, INIT = "/var/lib/postgresql/data", "/opt/pacs/bin/database-init"

@@ -8,7 +8,9 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from .conftest import Image, free_port, wait_for
+from tests.machine import free_port
+
+from .conftest import Image, wait_for
 
 
 def test_the_stop_signal_lets_an_open_connection_finish(image: Callable[[str], Image], tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from pydicom.uid import generate_uid
 
+from tests.machine import enterable
+
 from .conftest import Image
 from .orthanc_server import PYTHON, SECTION, WEB, instance, orthanc, part10
 
@@ -16,9 +18,7 @@ LIMIT = 100_000
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder that the image's user may enter."""
-    for place in (tmp_path, *tmp_path.parents[:2]):
-        place.chmod(0o755)
-    return tmp_path
+    return enterable(tmp_path)
 
 
 def test_too_large_is_refused_before_it_is_stored(image: Callable[[str], Image], folder: Path) -> None:

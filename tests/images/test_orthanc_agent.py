@@ -20,6 +20,7 @@ from pacs_operator.domain.agentconfig import AgentConfig, PeerActivity
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
 from pacs_operator.domain.peer import Right
 from pacs_operator.reconcile.ingest import REASONS
+from tests.machine import enterable
 
 from .conftest import Image
 from .orthanc_server import PREFIX, ROOT, Orthanc, instance, orthanc, part10
@@ -33,9 +34,7 @@ LISTED = {
 
 @pytest.fixture(scope="module")
 def archive(image: Callable[[str], Image], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    folder = tmp_path_factory.mktemp("archive")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
+    folder = enterable(tmp_path_factory.mktemp("archive"))
     with orthanc(image("archive"), folder, DicomModalitiesInDatabase=False) as server:
         yield server
 

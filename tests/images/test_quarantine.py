@@ -12,6 +12,8 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
+from tests.machine import enterable
+
 from .conftest import Image
 from .orthanc_server import PREFIX, PYTHON, ROOT, SECTION, WEB, Orthanc, instance, orthanc, part10
 
@@ -44,9 +46,7 @@ PATHS = pytest.mark.parametrize("send", [by_store, by_rest, by_stow])
 
 
 def folder_for(tmp_path: Path) -> Path:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    return tmp_path
+    return enterable(tmp_path)
 
 
 @pytest.fixture(scope="module")

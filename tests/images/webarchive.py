@@ -21,6 +21,7 @@ from tests.gate.archive import ORTHANC_FQDN, resolver
 from tests.gate.pki import Authority
 from tests.gate.process import Site, peer
 from tests.gate.web import Client, Reply, WebStage, running_web, web_layout
+from tests.machine import enterable
 
 from .conftest import Image
 from .orthanc_server import PYTHON, WEB, Orthanc, orthanc
@@ -85,8 +86,7 @@ def admitted(stage: WebStage, *rights: Right, limit: int = 8) -> Client:
 @contextlib.contextmanager
 def running_archive(image: Image, folder: Path, *, body_mi: int = 16, **settings: Any) -> Iterator[WebArchive]:
     """Run Orthanc with DICOMweb, the HAProxy beside it and the gate until the block ends."""
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)
+    enterable(folder)
     own: dict[str, Any] = {
         "Plugins": [PYTHON, WEB],
         "DicomWeb": DICOMWEB,

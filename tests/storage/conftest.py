@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.images.conftest import REPOSITORY, Image, built, image
+from tests.machine import enterable
 
 from .volume import Ring
 
@@ -97,9 +98,7 @@ def archive_image(image: Callable[[str], Image]) -> Image:
 @pytest.fixture
 def reachable(tmp_path: Path) -> Path:
     """Return a folder that the image's user may enter."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    return tmp_path
+    return enterable(tmp_path)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pydicom.uid import generate_uid
 
 from tests.images.conftest import Image, wait_for
 from tests.images.orthanc_server import SECTION, Orthanc, orthanc
+from tests.machine import enterable
 
 from .damage import KINDS
 from .server import CANARY, attachment, encrypted, image_of, keys_of, upload, volume_of
@@ -23,9 +24,7 @@ SUCCESS, OUT_OF_RESOURCES = 0x0000, 0xA700
 
 @pytest.fixture(scope="module")
 def folder(archive_image: Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("encrypted")
-    for parent in (place, *place.parents[:2]):
-        parent.chmod(0o755)
+    place = enterable(tmp_path_factory.mktemp("encrypted"))
     Ring().write(keys_of(place))
     return place
 

@@ -30,6 +30,7 @@ from pacs_operator.domain.names import CaName, Component
 from tests.agent.support import FakeClock, LocalVault, gate_config, leaf
 from tests.images.conftest import Image
 from tests.images.orthanc_server import Orthanc, orthanc
+from tests.machine import enterable
 
 from .damage import KINDS
 from .server import attachment, encrypted, image_of, keys_of
@@ -96,10 +97,7 @@ def beside(server: Orthanc, images: Path, folder: Path, *, sealed: bool) -> Besi
 
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("scrubbed")
-    for parent in (place, *place.parents[:2]):
-        parent.chmod(0o755)
-    return place
+    return enterable(tmp_path_factory.mktemp("scrubbed"))
 
 
 @pytest.fixture(scope="module", params=["encrypted", "plain"])

@@ -4,7 +4,6 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 import requests
 
+from tests.machine import free_port
 from tests.vault.certs import Authority
 
 BAO = Path(sys.executable).parent / "bao"
@@ -54,7 +54,7 @@ class OpenBao:
         self.authority.serve_loopback(folder)
         self.ca_file = folder / "ca.pem"
         self.ca_file.write_text(self.authority.pem)
-        self.port, cluster_port = _free_ports()
+        self.port, cluster_port = free_port(), free_port()
         self.address = f"https://127.0.0.1:{self.port}"
         self.root_token = ""
         self.audit_file = folder / "audit.log"
@@ -162,10 +162,3 @@ class OpenBao:
 
 def _is_login(request: dict[str, Any]) -> bool:
     return str(request["path"]).startswith("auth/") and str(request["path"]).endswith("/login")
-
-
-def _free_ports() -> tuple[int, int]:
-    with socket.socket() as first, socket.socket() as second:
-        first.bind(("127.0.0.1", 0))
-        second.bind(("127.0.0.1", 0))
-        return int(first.getsockname()[1]), int(second.getsockname()[1])

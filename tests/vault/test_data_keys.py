@@ -60,7 +60,9 @@ CLOSED = [
 ]
 
 
-@pytest.mark.parametrize(("verb", "path", "data"), CLOSED, ids=[f"{verb} {path[38:]}" for verb, path, _ in CLOSED])
+@pytest.mark.parametrize(
+    ("verb", "path", "data"), CLOSED, ids=[f"{verb} {path.replace(LINEAGE, '')}" for verb, path, _ in CLOSED]
+)
 def test_neither_operator_nor_pod_may(provisioned: World, verb: str, path: str, data: dict[str, object] | None) -> None:
     asked = {"operator": provisioned.operator_token()}
     if not path.endswith(KEY) or verb != "POST":  # what the pod itself may is shown above
