@@ -18,6 +18,10 @@ $(VENV)/.complete: requirements/dev.txt pyproject.toml
 
 TESTBED := testbed/testbed
 PYTEST := $(VENV)/bin/pytest
+# Files of tests that run side by side; a file stays in one worker, and with it the servers it started.
+# Processes wait more than they compute. WORKERS=0: one test after the other, where a machine has to do other things.
+WORKERS := 3
+SIDE_BY_SIDE = --numprocesses=$(WORKERS) --dist=loadfile
 
 demo: venv ## from nothing to an archive that a modality outside the cluster uses (root)
 	demo/demo
@@ -83,14 +87,14 @@ manifests: ## namespace and chart as plain manifests, to apply after crds/: make
 test: lint prepare test-unit test-process test-api test-cluster ## every tier; about an hour on a new machine, half of it when built
 
 test-unit: venv shellcheck ## pure functions, golden files, simulated API
-	$(PYTEST) --junitxml=build/proof/unit.xml tests/domain tests/tools tests/render tests/engine tests/testbed
+	$(PYTEST) $(SIDE_BY_SIDE) --junitxml=build/proof/unit.xml tests/domain tests/tools tests/render tests/engine tests/testbed
 
 prepare: venv ## build what the other tiers run on: cluster binaries and images
 	$(TESTBED) build
 	images/build --rootfs
 
 test-process: venv compiler ## each process alone, against real OpenBao, HAProxy, Orthanc and PostgreSQL
-	$(PYTEST) --junitxml=build/proof/process.xml tests/vault tests/agent tests/gate tests/probes tests/images tests/storage tests/importer
+	$(PYTEST) $(SIDE_BY_SIDE) --junitxml=build/proof/process.xml tests/vault tests/agent tests/gate tests/probes tests/images tests/storage tests/importer
 
 test-api: venv ## schema, rules, admission and rights on a real API server
 	$(PYTEST) --junitxml=build/proof/api.xml tests/apiserver
