@@ -9,8 +9,9 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-from tests.images.conftest import Image, free_port, wait_for
+from tests.images.conftest import Image, wait_for
 from tests.images.orthanc_server import Orthanc, part10
+from tests.machine import free_port
 
 from .support import HOST, Cluster, reachable
 
