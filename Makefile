@@ -18,9 +18,9 @@ $(VENV)/.complete: requirements/dev.txt pyproject.toml
 
 TESTBED := testbed/testbed
 PYTEST := $(VENV)/bin/pytest
-# Files of tests that run side by side; a file stays in one worker, and with it the servers it started.
-# Processes wait more than they compute. WORKERS=0: one test after the other, where a machine has to do other things.
-WORKERS := 3
+# Files of tests that run side by side: 0 is one test after the other, 3 is quicker on a machine with nothing else to do.
+# A file stays in one worker, and with it the servers it started.
+WORKERS ?= 0
 SIDE_BY_SIDE = --numprocesses=$(WORKERS) --dist=loadfile
 
 demo: venv ## from nothing to an archive that a modality outside the cluster uses (root)
