@@ -292,7 +292,9 @@ def running_gate(site: Site, folder: Path, edit: Callable[[str], str] = str, **c
     process = start_haproxy(folder)
     try:
         gate = Gate(site, folder, layout, port, loop, agent, process)
-        wait_for(lambda: process.poll() is not None or listening(port), "HAProxy listens")
+        # The runtime socket gets its name after the ports are open.
+        ready = (folder / "haproxy.sock").exists
+        wait_for(lambda: process.poll() is not None or (listening(port) and ready()), "HAProxy listens")
         assert process.poll() is None, (folder / "out.log").read_text()
         yield gate
     finally:
