@@ -107,10 +107,10 @@ test-long: test ## every scenario, sabotage and benchmark; writes docs/proof/<da
 	$(MAKE) bench
 	$(VENV)/bin/python tools/proof.py
 
-# The first two measure processes of their own and want the machine to themselves; the others measure the cluster.
+# The first measure processes of their own and want the machine to themselves; the others measure the cluster.
 # A broken limit ends no run: the result is kept, and the page of proof says what is broken.
 bench: prepare ## the benchmarks that docs/proof lacks for this very code (root; stops and starts the local cluster)
-	@lacking=$$($(VENV)/bin/python tools/proof.py --lacking gate storage scrub steady_state) || exit; \
+	@lacking=$$($(VENV)/bin/python tools/proof.py --lacking gate storage dicomweb reencrypt scrub steady_state) || exit; \
 	for name in $$lacking; do $(TESTBED) stop && $(VENV)/bin/python benchmarks/$$name.py || echo "$$name: not kept or not measured" >&2; done
 	@lacking=$$($(VENV)/bin/python tools/proof.py --lacking apply_to_ready peer_effect) || exit; unset KUBECONFIG; \
 	for name in $$lacking; do demo/demo && $(VENV)/bin/python benchmarks/$$name.py || echo "$$name: not kept or not measured" >&2; done

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import yaml
 from kubernetes import client, config, watch
 
-from benchmarks.record import ROOT, Limit, Record, Table, end_in_order, publish, spread
+from benchmarks.record import ROOT, Limit, Record, Table, begin, conclude, spread
 from pacs_operator import render
 from pacs_operator.domain import names
 from pacs_operator.domain.archive import Archive, ArchiveSpec
@@ -293,17 +293,13 @@ def main() -> int:
     parser.add_argument("--node-port", type=int, default=30763, help="for the archive's gate (%(default)s)")
     parser.add_argument("--without-whole", action="store_true", help=f"leave out the way '{WHOLE}'")
     parser.add_argument("--timeout", type=int, default=300, help="seconds after which a run has failed (%(default)s)")
-    parser.add_argument("--out", type=Path, help="folder for the JSON document (docs/proof)")
-    arguments = parser.parse_args()
-    end_in_order()
+    arguments = begin(parser)
     surroundings()
     ways = [PLAIN, OPERATOR] + ([] if arguments.without_whole else [WHOLE])
     with tempfile.TemporaryDirectory(prefix="pacs-apply-") as folder:
         ground = Ground(Path(folder), arguments.node_port)
         ground.clean()
-        record = record_of(rounds(ground, Race(arguments.timeout), ways, arguments.rounds))
-    publish(record, arguments.out)
-    return 0 if all(limit.kept for limit in record.limits) else 1
+        return conclude(record_of(rounds(ground, Race(arguments.timeout), ways, arguments.rounds)), arguments)
 
 
 if __name__ == "__main__":

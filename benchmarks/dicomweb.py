@@ -27,7 +27,7 @@ from tests.gate.web import ALL, WebStage, running_web, web_layout
 from tests.images.orthanc_server import WEB, Orthanc, instance, orthanc, part10
 
 from benchmarks.gate import cpu_seconds, database, image, orthanc_settings, quartiles
-from benchmarks.record import Cell, Limit, Record, Table, end_in_order, publish
+from benchmarks.record import Cell, Limit, Record, Table, begin, conclude
 from pacs_operator.render.gate import SLOTS
 from pacs_operator.render.orthanc_config import DICOMWEB
 
@@ -231,23 +231,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=60, help="blocks each way (%(default)s)")
     parser.add_argument("--each", type=int, default=4, help="requests a block and client (%(default)s)")
     parser.add_argument("--side", type=int, default=512, help="rows and columns of an image (%(default)s)")
-    parser.add_argument("--dry", action="store_true", help="show the result, keep nothing")
-    parser.add_argument("--out", type=Path, help="folder for the JSON document (docs/proof)")
-    asked = parser.parse_args()
-    end_in_order()
+    asked = begin(parser)
     results: dict[tuple[str, int], Blocks] = {}
     for backend in asked.backends.split(","):
         for clients in map(int, asked.clients.split(",")):
             print(f"{backend}, {clients} ...", flush=True)
             with scene(backend, clients) as found:
                 results[backend, clients] = measure(found, asked.side, asked.each, asked.rounds)
-    record = record_of(results, asked.side)
-    if asked.dry:
-        with tempfile.TemporaryDirectory() as thrown_away:
-            publish(record, Path(thrown_away))
-    else:
-        publish(record, asked.out)
-    return 0 if all(limit.kept for limit in record.limits) else 1
+    return conclude(record_of(results, asked.side), asked)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from tests.images.orthanc_server import Orthanc, orthanc
 from tests.images.test_database import prepare, serving
 from tests.render.archives import desired
 
-from benchmarks.record import Cell, Limit, Record, Table, end_in_order, publish, show
+from benchmarks.record import Cell, Limit, Record, Table, begin, conclude, show
 from pacs_operator.agent.orthanc_entries import entries_of
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.probepeers import probe_peers
@@ -323,10 +323,7 @@ def main() -> int:
     parser.add_argument(
         "--edit", action="append", default=[], metavar="PATTERN=>TEXT", help="try a setting of the gate"
     )
-    parser.add_argument("--dry", action="store_true", help="show the result, keep nothing")
-    parser.add_argument("--out", type=Path, help="folder for the JSON document (docs/proof)")
-    asked = parser.parse_args()
-    end_in_order()
+    asked = begin(parser)
     results: Results = {}
     suites: set[str] = set()
     for backend in asked.backends.split(","):
@@ -335,13 +332,7 @@ def main() -> int:
                 print(f"{backend}, {number} ...", flush=True)
                 results[backend, number], used = measure(scene, number, asked.each, asked.rounds)
                 suites |= set(used.values())
-    record = record_of(results, suites)
-    if asked.dry:
-        with tempfile.TemporaryDirectory() as thrown_away:
-            publish(record, Path(thrown_away))
-    else:
-        publish(record, asked.out)
-    return 0 if all(limit.kept for limit in record.limits) else 1
+    return conclude(record_of(results, suites), asked)
 
 
 if __name__ == "__main__":

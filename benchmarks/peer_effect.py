@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from kubernetes import client, config
 from tests.cluster.support import GATE, NODE_PORT, STATE, TESTBED, Cluster, Modality
 
-from benchmarks.record import ROOT, Limit, Record, Table, end_in_order, percentile, publish
+from benchmarks.record import ROOT, Limit, Record, Table, begin, conclude, percentile
 from pacs_operator.domain import names
 
 NAMESPACE, NAME = "imaging", "bench"
@@ -266,9 +266,7 @@ def main() -> int:
         f"and a modality named {NAME}.",
     )
     parser.add_argument("--cycles", type=int, default=10, help="of three changes each (%(default)s)")
-    parser.add_argument("--out", type=Path, help="folder for the JSON document (docs/proof)")
-    arguments = parser.parse_args()
-    end_in_order()
+    arguments = begin(parser)
     os.environ["KUBECONFIG"] = str(STATE / "admin.kubeconfig")
     os.environ["PATH"] = f"{STATE / 'bin'}{os.pathsep}{os.environ['PATH']}"
     connection = config.new_client_from_config(os.environ["KUBECONFIG"])  # type: ignore[no-untyped-call]  # untyped library
@@ -276,9 +274,7 @@ def main() -> int:
     cluster.wait_ready()
     with device(cluster, peer) as running:
         found = measure(running, peer, arguments.cycles)
-    record = record_of(found)
-    publish(record, arguments.out)
-    return 0 if all(limit.kept for limit in record.limits) else 1
+    return conclude(record_of(found), arguments)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.storage.volume import Ring
 
 from benchmarks.gate import quartiles
-from benchmarks.record import ROOT, Cell, Limit, Record, Table, end_in_order, publish
+from benchmarks.record import ROOT, Cell, Limit, Record, Table, begin, conclude
 
 SOURCE = ROOT / "images/archive/storage"
 MEGABYTE = 10**6
@@ -210,18 +210,9 @@ def main() -> int:
     parser.add_argument("--sizes", default="ct,large", help="ct, large (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each size (%(default)s)")
     parser.add_argument("--place", type=Path, help="folder on the disk to measure (the system's temporary one)")
-    parser.add_argument("--dry", action="store_true", help="show the result, keep nothing")
-    parser.add_argument("--out", type=Path, help="folder for the JSON document (docs/proof)")
-    given = parser.parse_args()
-    end_in_order()
+    given = begin(parser)
     results = [measure(SIZES[name], given.rounds, given.place) for name in given.sizes.split(",")]
-    record = record_of(results)
-    if given.dry:
-        with tempfile.TemporaryDirectory() as thrown_away:
-            publish(record, Path(thrown_away))
-    else:
-        publish(record, given.out)
-    return 0 if all(limit.kept for limit in record.limits) else 1
+    return conclude(record_of(results), given)
 
 
 if __name__ == "__main__":

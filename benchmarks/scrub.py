@@ -7,7 +7,6 @@ import contextlib
 import json
 import statistics
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from tests.storage.server import as_file, image_of
 from tests.storage.volume import LINEAGE
 
 from benchmarks.gate import quartiles
-from benchmarks.record import Cell, Limit, Record, Table, end_in_order, publish
+from benchmarks.record import Cell, Limit, Record, Table, begin, conclude
 from benchmarks.storage import WAYS, Stage, stage
 from pacs_operator.agent.context import Context
 from pacs_operator.agent.offcache import OffCache
@@ -190,19 +189,10 @@ def main() -> int:
         description=__doc__, epilog="Needs root, .venv and the unpacked images (images/build --rootfs)."
     )
     parser.add_argument("--rounds", type=int, default=7, help="passes over each (%(default)s)")
-    parser.add_argument("--dry", action="store_true", help="show the result, keep nothing")
-    parser.add_argument("--out", type=Path, help="folder for the JSON document (docs/proof)")
-    asked = parser.parse_args()
-    end_in_order()
+    asked = begin(parser)
     with stage() as scene:
         found = measure(scene, asked.rounds)
-    record = record_of(found)
-    if asked.dry:
-        with tempfile.TemporaryDirectory() as thrown_away:
-            publish(record, Path(thrown_away))
-    else:
-        publish(record, asked.out)
-    return 0 if all(limit.kept for limit in record.limits) else 1
+    return conclude(record_of(found), asked)
 
 
 if __name__ == "__main__":

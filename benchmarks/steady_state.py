@@ -25,7 +25,7 @@ from tests.vault.openbao import OpenBao
 from tests.vault.world import World
 
 from benchmarks.apionly import ApiServer, OperatorProcess, archive, catalog, until
-from benchmarks.record import Limit, Record, Table, end_in_order, percentile, publish
+from benchmarks.record import Limit, Record, Table, begin, conclude, percentile
 from benchmarks.standins import Agents, Controllers
 from pacs_operator.domain import names
 from pacs_operator.reconcile.peers import live_peers
@@ -311,18 +311,14 @@ def main() -> int:
     parser.add_argument("--archives", default="1,10,100", help="numbers of archives, growing (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds for each number (%(default)s)")
     parser.add_argument("--port", type=int, default=18543, help="first of five TCP ports on loopback (%(default)s)")
-    parser.add_argument("--out", type=Path, help="folder for the JSON document (docs/proof)")
-    arguments = parser.parse_args()
-    end_in_order()
+    arguments = begin(parser)
     counts = sorted({int(text) for text in arguments.archives.split(",")})
     with (
         tempfile.TemporaryDirectory(prefix="pacs-steady-", ignore_cleanup_errors=True) as folder,
         stage(arguments.port, Path(folder)) as scene,
     ):
         levels = [measure(scene, count, arguments.rounds) for count in counts]
-    record = record_of(levels, arguments.rounds)
-    publish(record, arguments.out)
-    return 0 if all(limit.kept for limit in record.limits) else 1
+    return conclude(record_of(levels, arguments.rounds), arguments)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from tests.storage.server import PLUGIN
 from tests.storage.volume import Ring
 
 from benchmarks.gate import CT1, OPENSSL_CONF, SENDER, cpu_seconds, database, image, orthanc_settings, quartiles
-from benchmarks.record import Cell, Limit, Record, Table, end_in_order, publish
+from benchmarks.record import Cell, Limit, Record, Table, begin, conclude
 from pacs_operator.render import render_archive
 
 BOUND, AIM = 0.80, 0.95
@@ -326,10 +326,7 @@ def main() -> int:
     parser.add_argument("--sizes", default="ct,mr,multiframe", help="ct, mr, multiframe (%(default)s)")
     parser.add_argument("--associations", default="1,4", help="numbers of associations (%(default)s)")
     parser.add_argument("--rounds", type=int, help="blocks each way, instead of each size's own number")
-    parser.add_argument("--dry", action="store_true", help="show the result, keep nothing")
-    parser.add_argument("--out", type=Path, help="folder for the JSON document (docs/proof)")
-    asked = parser.parse_args()
-    end_in_order()
+    asked = begin(parser)
     results = []
     for name in asked.sizes.split(","):
         size = SIZES[name]
@@ -341,13 +338,7 @@ def main() -> int:
             # Fresh processes, so that a peak is this size's own.
             with stage() as scene:
                 results.append(measure(scene, size, number))
-    record = record_of(results)
-    if asked.dry:
-        with tempfile.TemporaryDirectory() as thrown_away:
-            publish(record, Path(thrown_away))
-    else:
-        publish(record, asked.out)
-    return 0 if all(limit.kept for limit in record.limits) else 1
+    return conclude(record_of(results), asked)
 
 
 if __name__ == "__main__":

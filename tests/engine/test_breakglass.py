@@ -231,10 +231,16 @@ def test_a_stalled_archive_keeps_it_and_ends_it(ready: World, withdrawn: bool) -
 
 
 def test_a_stalled_archive_opens_none(ready: World) -> None:
+    release = ready.api.objects[ARCHIVE_KEY]["spec"]["release"]
     prepare(ready, release={"catalog": "stable", "version": "1999.1.0"})
     both(ready)
     ready.process.reconcile(ARCHIVE)
     assert KEY not in ids(ready)
+    assert (said(ready)[:2], "dr-keller: the archive is stopped" in said(ready)[2]) == (("False", "NotOpened"), True)
+    assert "breakGlass" not in ready.api.objects[ARCHIVE_KEY]["status"]
+    prepare(ready, release=release)
+    ready.settle(ready.process)
+    assert (KEY in ids(ready), said(ready)[:2]) == (True, ("True", "ReadersOpen"))
 
 
 def test_nothing_is_written_twice(ready: World) -> None:

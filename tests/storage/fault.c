@@ -2,6 +2,8 @@
  *
  * PACS_FAULT_ROOT   folder whose changes count
  * PACS_FAULT_FILE   holds "<n> kill" or "<n> <errno>"; while it is absent or empty nothing counts
+ * PACS_FAULT_LOG    where set, takes one line for each change that was made and each sync:
+ *                   "write PATH INODE", "name PATH INODE", "unlink PATH", "sync PATH INODE", "sync everything"
  *
  * "kill" comes before the call does anything; a write has done its first half by then.
  */
@@ -24,13 +26,18 @@ static int ours(const char *path) {
   return root != NULL && path != NULL && strncmp(path, root, strlen(root)) == 0;
 }
 
-static int ours_fd(int descriptor) {
-  char link[64], path[4096];
+static int path_of(int descriptor, char *path, size_t size) {
+  char link[64];
   snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
-  ssize_t length = readlink(link, path, sizeof path - 1);
+  ssize_t length = readlink(link, path, size - 1);
   if (length < 0) return 0;
   path[length] = 0;
-  return ours(path);
+  return 1;
+}
+
+static int ours_fd(int descriptor) {
+  char path[4096];
+  return path_of(descriptor, path, sizeof path) && ours(path);
 }
 
 /* 0: go on; -1: end the program; otherwise the error to give. */
@@ -51,6 +58,32 @@ static int due(void) {
 static void end(void) { kill(getpid(), SIGKILL); }
 
 #define REAL(type, name) ((type)dlsym(RTLD_NEXT, name))
+static void tell(const char *format, const char *path, unsigned long inode) {
+  const char *name = getenv("PACS_FAULT_LOG");
+  FILE *file = name != NULL ? fopen(name, "ae") : NULL;
+  if (file == NULL) return;
+  fprintf(file, format, path, inode);
+  fclose(file);
+}
+
+static unsigned long inode_of(const char *path) {
+  struct stat found;
+  return lstat(path, &found) == 0 ? (unsigned long)found.st_ino : 0;
+}
+
+static void told(int descriptor, const char *format) {
+  char path[4096];
+  struct stat found;
+  if (path_of(descriptor, path, sizeof path) && ours(path) && fstat(descriptor, &found) == 0)
+    tell(format, path, (unsigned long)found.st_ino);
+}
+
+/* What was just named lies there now; its folder holds the name in memory alone. */
+static int named(int failed, const char *path) {
+  if (failed == 0 && ours(path)) tell("name %s %lu\n", path, inode_of(path));
+  return failed;
+}
+
 #define CHECK(is_ours)            \
   int error = (is_ours) ? due() : 0; \
   if (error < 0) end();           \
@@ -61,35 +94,47 @@ static void end(void) { kill(getpid(), SIGKILL); }
 
 int link(const char *from, const char *to) {
   CHECK(ours(to))
-  return REAL(int (*)(const char *, const char *), "link")(from, to);
+  return named(REAL(int (*)(const char *, const char *), "link")(from, to), to);
 }
 
 int rename(const char *from, const char *to) {
   CHECK(ours(to))
-  return REAL(int (*)(const char *, const char *), "rename")(from, to);
+  return named(REAL(int (*)(const char *, const char *), "rename")(from, to), to);
 }
 
 int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned int flags) {
   CHECK(ours(to))
-  return REAL(int (*)(int, const char *, int, const char *, unsigned int), "renameat2")(from_folder, from, to_folder, to, flags);
+  int failed = REAL(int (*)(int, const char *, int, const char *, unsigned int), "renameat2")(from_folder, from, to_folder, to, flags);
+  return named(failed, to);
 }
 
 int unlink(const char *path) {
   CHECK(ours(path))
-  return REAL(int (*)(const char *), "unlink")(path);
+  int failed = REAL(int (*)(const char *), "unlink")(path);
+  if (failed == 0 && ours(path)) tell("unlink %s\n", path, 0);
+  return failed;
 }
 
 int mkdir(const char *path, mode_t mode) {
   CHECK(ours(path))
-  return REAL(int (*)(const char *, mode_t), "mkdir")(path, mode);
+  return named(REAL(int (*)(const char *, mode_t), "mkdir")(path, mode), path);
 }
 
 int fsync(int descriptor) {
   CHECK(ours_fd(descriptor))
-  return REAL(int (*)(int), "fsync")(descriptor);
+  int failed = REAL(int (*)(int), "fsync")(descriptor);
+  if (failed == 0) told(descriptor, "sync %s %lu\n");
+  return failed;
+}
+
+int syncfs(int descriptor) {
+  int failed = REAL(int (*)(int), "syncfs")(descriptor);
+  if (failed == 0 && ours_fd(descriptor)) tell("sync everything\n", "", 0);
+  return failed;
 }
 
 ssize_t write(int descriptor, const void *data, size_t size) {
+  told(descriptor, "write %s %lu\n");
   ssize_t (*real)(int, const void *, size_t) = REAL(ssize_t(*)(int, const void *, size_t), "write");
   int error = ours_fd(descriptor) ? due() : 0;
   if (error != 0) {

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.images.conftest import wait_for
+
 from .conftest import Volume
 from .test_crash import Bench
 from .volume import CHUNK, OTHER, UUID, Ring, content, files, holding, key, leftovers, objects
@@ -147,6 +149,51 @@ def test_everything_is_sealed_with_the_newest_key_once_a_word(volume: Volume) ->
     assert work(volume)[1]["done"] == 4
 
 
+def key_ids(root: Path) -> dict[str, int]:
+    """Return the number of the data key that each object is sealed with."""
+    return {name: int.from_bytes(path.read_bytes()[8:12], "big") for name, path in objects(root).items()}
+
+
+def test_a_key_that_comes_during_the_walk_does_not_begin_it_anew(volume: Volume) -> None:
+    for number in range(12):
+        volume.put(name_of(number), content(200_000, number))
+    Ring().with_key(2, "two").write(volume.keys)
+    order(volume.keys, reseal=WORD, rate=2_000_000)
+    with subprocess.Popen(
+        [*volume.program, "work", str(volume.keys), str(volume.root)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, **volume.environment},
+    ) as working:
+        wait_for(lambda: 2 in key_ids(volume.root).values(), "the first is sealed anew", 30)
+        Ring().with_key(2, "two").with_key(3, "three").write(volume.keys)
+        told = json.loads(working.communicate(timeout=60)[0])
+    assert (working.returncode, told["state"], told["done"], told["reseal"]) == (0, "Done", 12, WORD)
+    assert set(key_ids(volume.root).values()) == {2, 3}, "what was done stayed, the rest got the newest"
+    assert leftovers(volume.root) == {"resealed"}
+    order(volume.keys, reseal="cd" * 32)
+    assert work(volume)[0] == 0
+    assert set(key_ids(volume.root).values()) == {3}, "another word asks for the newest of its own time"
+
+
+@pytest.mark.parametrize("word", [WORD, "cd" * 32], ids=["the same order", "another order"])
+def test_a_walk_that_was_killed_goes_on_to_the_key_it_began_with(bench: Struck, word: str) -> None:
+    names = [name_of(number) for number in range(6)]
+    for name in names:
+        assert bench.put(name) == 0
+    two = Ring().with_key(2, "two").write(bench.keys)
+    order(two, reseal=WORD)
+    assert bench.work(at=40) == -9
+    begun = key_ids(bench.root)
+    assert set(begun.values()) == {1, 2}, "killed in the middle"
+    Ring().with_key(2, "two").with_key(3, "three").write(bench.keys)
+    order(bench.keys, reseal=word)
+    assert bench.call("sweep")[0] == 0
+    assert bench.work() == 0
+    again = 2 if word == WORD else 3
+    assert key_ids(bench.root) == {name: 3 if key == 1 else again for name, key in begun.items()}
+    assert leftovers(bench.root) == {"resealed"}
+
+
 def test_what_is_quarantined_is_sealed_anew_too(volume: Volume, images: Path) -> None:
     volume.put(UUID, image_of(1))
     sealed, volume.root = volume.root, images / "quarantine"
@@ -211,11 +258,12 @@ class Struck(Bench):
     def __init__(self, program: Path, folder: Path, fault: Path) -> None:
         super().__init__(program, folder, fault)
         self.top = self.root
-        self.root = self.top / "sealed"
+        self.root, self.log = self.top / "sealed", folder / "log"
 
     def work(self, at: int = 0, what: str = "kill") -> int:
         self.order.write_text(f"{at} {what}" if at else "")
         strike = {"LD_PRELOAD": str(self.fault), "PACS_FAULT_ROOT": str(self.top), "PACS_FAULT_FILE": str(self.order)}
+        strike["PACS_FAULT_LOG"] = str(self.log)
         command = [str(self.program), "work", str(self.keys), str(self.root)]
         return subprocess.run(command, capture_output=True, env=strike, check=False, timeout=60).returncode
 
@@ -257,3 +305,54 @@ def test_struck_at_any_change_nothing_is_lost_and_the_next_try_ends_it(bench: St
             break
         struck += code != 0
     assert struck >= 10, struck
+
+
+def in_memory_alone(log: Path, *gone: Path) -> list[set[str]]:
+    """Replay what was changed and synced, by however many processes.
+
+    Return, for each time that one of these went or was replaced, what a loss of power would have taken at that moment:
+    files whose bytes, and folders whose names, were not yet with the disk. What is only being written does not count.
+    """
+    unsafe: dict[str, str] = {}
+    found: list[set[str]] = []
+    for line in log.read_text().splitlines():
+        act, path, *inode = line.split(" ")
+        if act in ("unlink", "name") and Path(path) in gone:
+            found.append({what for what in unsafe.values() if not what.endswith("/tmp")})
+        if act == "write":
+            unsafe[inode[0]] = path
+        elif act == "name":
+            folder = str(Path(path).parent)
+            unsafe[folder] = folder
+        elif line == "sync everything":
+            unsafe = {}
+        elif act == "sync":
+            unsafe = {key: what for key, what in unsafe.items() if key not in (path, *inode)}
+    return found
+
+
+@pytest.mark.parametrize("kind", ["clear", "keys"])
+def test_nothing_goes_before_what_takes_its_place_is_with_the_disk(bench: Struck, kind: str) -> None:
+    """Also when what takes its place was written by an earlier try, which was killed before it could be certain."""
+    goings = 0
+    for at in range(1, MOST):
+        bench.log.unlink(missing_ok=True)
+        uuid = f"{at:08d}-0000-4000-8000-000000000000"
+        Ring().write(bench.keys)
+        if kind == "clear":
+            order(bench.keys, clear=bench.top)
+            watched = [lay(bench.top, uuid, DATA)]
+        else:
+            assert bench.put(uuid) == 0
+            Ring().with_key(2, "two").write(bench.keys)
+            order(bench.keys, reseal=f"{at:064x}")
+            # The old file, and then the word that it is done: from then on nobody looks again.
+            watched = [objects(bench.root)[uuid], bench.root / "resealed"]
+        code = bench.work(at)
+        assert code in (0, -9)
+        assert bench.work() == 0
+        goings += len(found := in_memory_alone(bench.log, *watched))
+        assert (at, found) == (at, [set()] * len(watched))
+        if code == 0:
+            break
+    assert code == 0 and goings >= 10, goings

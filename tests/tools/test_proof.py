@@ -146,6 +146,14 @@ def test_a_broken_limit_and_a_changed_tree_fail(a_run: Run) -> None:
     assert "**BROKEN**: ratio: 0.5, at least 0.85" in text
 
 
+@pytest.mark.parametrize("aim", [True, False])
+def test_an_aim_that_is_missed_is_named_and_fails_nothing(a_run: Run, aim: bool) -> None:
+    a_run.benchmark("gate", limits=[{"kept": False, "aim": aim, "text": "ratio: 0.8, at least 0.9"}])
+    text, problems = a_run.prove()
+    assert problems == ([] if aim else ["benchmark gate: broken: ratio: 0.8, at least 0.9"])
+    assert ("**aim missed**" if aim else "**BROKEN**") + ": ratio: 0.8, at least 0.9" in text
+
+
 def test_only_benchmarks_without_a_result_of_this_code_are_run_again(a_run: Run) -> None:
     assert proof.lacking(proof.BENCHMARKS, a_run.out, COMMIT) == []
     (a_run.out / "gate.json").unlink()

@@ -221,18 +221,18 @@ void Area::forget(const std::string& uuid, const fs::path& temporary) {
   unlink_quietly(temporary);
 }
 
-std::optional<std::uint64_t> Area::outdated(const std::string& uuid) {
+std::optional<std::uint64_t> Area::outdated(const std::string& uuid, std::uint32_t enough) {
   const auto id = names_of(uuid, 0).id;
   Descriptor file(id, O_RDONLY);
   const auto header = header_of(file);
   if (header.type == SELF_TYPE) return std::nullopt;
   std::error_code none;
-  if (header.key_id == keys_.current()->active() && fs::equivalent(names_of(uuid, header.day).day, id, none))
+  if (header.key_id >= enough && fs::equivalent(names_of(uuid, header.day).day, id, none))
     return std::nullopt;
   return header.length;
 }
 
-bool Area::reseal(const std::string& uuid, const Pace& pace) {
+bool Area::reseal(const std::string& uuid, std::uint32_t enough, const Pace& pace) {
   Descriptor file(names_of(uuid, 0).id, O_RDONLY);
   const auto before = header_of(file);
   const auto ring = keys_.current();
@@ -242,7 +242,7 @@ bool Area::reseal(const std::string& uuid, const Pace& pace) {
   // Before anything is named by what the header says.
   open_range(file, cipher, before, 0, plain.data(), before.length == 0 ? 0 : 1);
   ensure_folder(names.day.parent_path());
-  if (before.key_id == ring->active()) {
+  if (before.key_id >= enough) {
     // A crash between the two renames below leaves the day's name on the old file.
     if (fs::exists(names.day) && fs::equivalent(names.day, names.id)) return false;
     unlink_quietly(names.temporary);
@@ -319,10 +319,20 @@ void Area::adopt(const std::string& uuid, std::uint16_t type, const fs::path& cl
   unlink_quietly(clear);
 }
 
+// Makes certain what an earlier try, killed before it could, left in memory alone: bytes, names and new folders. What
+// is read after this comes from the disk.
+void Area::settle(const std::string& uuid) {
+  const Descriptor file(names_of(uuid, 0).id, O_RDONLY);
+  file.sync();
+  Descriptor(root_, O_RDONLY | O_DIRECTORY).sync_file_system();
+  file.forget();
+}
+
 // Whether an earlier try got as far as the object's name. What lost its bytes in a loss of power is taken away.
 bool Area::sealed_before(const fs::path& id, const Keyring& ring, const std::string& uuid, std::uint64_t length,
                          const Source& source) {
   if (!fs::exists(id)) return false;
+  settle(uuid);
   try {
     if (holds(id, ring, uuid, length, source)) return true;
   } catch (const Corrupt&) {

@@ -59,14 +59,16 @@ class Area {
   // Reads an object whole and lets it go; throws what reading throws.
   void verify(const std::string& uuid);
   void remove(const std::string& uuid);
-  // Seals an object anew with the active key, under the same names; false when it is already. Compared before the old
-  // one goes.
-  bool reseal(const std::string& uuid, const Pace& pace = [](std::size_t) {});
+  // The data key that new objects are sealed with.
+  std::uint32_t active_key() { return keys_.current()->active(); }
+  // Seals an object anew with the active key, under the same names; false when it is under a key as new as `enough`
+  // already. Compared before the old one goes.
+  bool reseal(const std::string& uuid, std::uint32_t enough, const Pace& pace = [](std::size_t) {});
   // Seals a file that lies in clear, reads it back, compares, and only then removes the clear one. Its day of arrival
   // is that of its last change.
   void adopt(const std::string& uuid, std::uint16_t type, const std::filesystem::path& clear, const Pace& pace);
-  // How long an object is that is not sealed with the active key under both its names; nothing when it is.
-  std::optional<std::uint64_t> outdated(const std::string& uuid);
+  // How long an object is that is not sealed with this key or a newer one under both its names; nothing when it is.
+  std::optional<std::uint64_t> outdated(const std::string& uuid, std::uint32_t enough);
   // Keeps other processes that lock this folder waiting.
   Descriptor lock() const;
   // Keeps everybody else who holds this object waiting: between reading and naming it must not be removed.
@@ -101,6 +103,7 @@ class Area {
              const Source& source) const;
   bool sealed_before(const std::filesystem::path& id, const Keyring& ring, const std::string& uuid,
                      std::uint64_t length, const Source& source);
+  void settle(const std::string& uuid);
   void forget(const std::string& uuid, const std::filesystem::path& temporary);
   bool key_fits(const Keyring& ring, std::uint32_t id) const;
   enum class Found { NONE, CLOSED, OPENS };

@@ -82,7 +82,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       if (out[i] != byte_at(start + i)) std::abort();
   });
   allowed_to_refuse([&] { place().area->verify(UUID); });
-  allowed_to_refuse([&] { place().area->reseal(UUID); });
+  allowed_to_refuse([&] { place().area->reseal(UUID, place().area->active_key()); });
   place().area->remove(UUID);
   place().area->sweep();
   return 0;

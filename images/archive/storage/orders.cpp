@@ -10,6 +10,12 @@ namespace {
 
 constexpr std::streamsize MAX_FILE = 8192;
 
+template <typename Number>
+bool is_number(const std::string& word, Number& value) {
+  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
+  return error == std::errc() && end == word.data() + word.size();
+}
+
 bool is_hex(const std::string& word) {
   return word.size() == 64 && std::all_of(word.begin(), word.end(), [](char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
@@ -28,18 +34,27 @@ Orders Orders::parse(const std::string& text) {
     const auto space = line.find(' ');
     const auto word = line.substr(0, space), rest = space == std::string::npos ? "" : line.substr(space + 1);
     if (word == "rate" && orders.rate == 0) {
-      const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), orders.rate);
-      if (error != std::errc() || end != rest.data() + rest.size()) return {};
+      if (!is_number(rest, orders.rate)) return {};
     } else if (word == "clear" && orders.clear.empty() && rest.starts_with('/')) {
       orders.clear = rest;
     } else if (word == "reseal" && orders.reseal.empty() && is_hex(rest)) {
       orders.reseal = rest;
+    } else if (word == "key" && orders.key == 0) {
+      if (!is_number(rest, orders.key)) return {};
     } else {
       const bool last = line == "end" && orders.rate > 0 && lines.peek() == std::istringstream::traits_type::eof();
       return last ? orders : Orders{};
     }
   }
   return {};
+}
+
+std::string Orders::text() const {
+  std::string lines = "pacs-orders 1\nrate " + std::to_string(rate) + "\n";
+  if (!clear.empty()) lines += "clear " + clear.string() + "\n";
+  if (!reseal.empty()) lines += "reseal " + reseal + "\n";
+  if (key > 0) lines += "key " + std::to_string(key) + "\n";
+  return lines + "end\n";
 }
 
 Orders Orders::load(const std::filesystem::path& path) {

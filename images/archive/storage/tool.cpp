@@ -77,7 +77,7 @@ int run(int count, char** words) {
   }
   if (act == "reseal" && count == 6) {
     const auto alone = area.lock();
-    std::puts(area.reseal(words[5]) ? "sealed anew" : "already");
+    std::puts(area.reseal(words[5], area.active_key()) ? "sealed anew" : "already");
     return 0;
   }
   if (act == "remove" && count == 6) {

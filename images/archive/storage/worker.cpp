@@ -14,7 +14,8 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr auto LOOK_AGAIN = 1s, TRY_AGAIN = 60s;
-constexpr const char* DONE_WORD = "resealed";  // below the root: the last word that was done
+// Below the root: the last word that was done; the one that is being done, and the key that it began with.
+constexpr const char *DONE_WORD = "resealed", *BEGUN_WORD = "resealing";
 
 struct Stopped {};
 
@@ -25,9 +26,9 @@ void step_back() {
   ::syscall(SYS_ioprio_set, WHO_PROCESS, 0, BEST_EFFORT_LAST);
 }
 
-std::optional<std::uint64_t> outdated(Area& area, const std::string& uuid) {
+std::optional<std::uint64_t> outdated(Area& area, const std::string& uuid, std::uint32_t enough) {
   try {
-    return area.outdated(uuid);
+    return area.outdated(uuid, enough);
   } catch (const Missing&) {  // removed meanwhile
     return std::nullopt;
   } catch (const std::runtime_error&) {  // not legible: the attempt will tell
@@ -49,7 +50,7 @@ std::string Progress::json() const {
 
 Worker::Worker(Area& area, fs::path root, fs::path orders, Say say)
     : area_(area), root_(std::move(root)), orders_file_(std::move(orders)), say_(std::move(say)) {
-  progress_.reseal = remembered();
+  progress_.reseal = Orders::load(root_ / DONE_WORD).reseal;
   look();  // before the first read
 }
 
@@ -74,11 +75,11 @@ void Worker::loop() {
       done = run_once();
     } catch (const Stopped&) {
       return;
-    } catch (const std::exception&) {  // what it says may name files
+    } catch (const std::exception& error) {  // what it says may name files
       say_("the volume could not be walked; tried again");
       const std::lock_guard lock(mutex_);
       progress_.state = "Waiting";
-      progress_.problem = "Failed";
+      progress_.problem = dynamic_cast<const Full*>(&error) != nullptr ? "VolumeFull" : "Failed";
     }
     try {
       wait(done ? LOOK_AGAIN : TRY_AGAIN);
@@ -196,13 +197,14 @@ bool Worker::seal_clear(const Clear& clear) {
   return finish("Clear");
 }
 
-// What is not under the active key, or whose names differ: images, then what is quarantined beside them.
-void Worker::each_outdated(const std::function<void(Area&, const std::string&, std::uint64_t)>& found) {
+// What is under an older key than is enough, or whose names differ: images, then what is quarantined beside them.
+void Worker::each_outdated(std::uint32_t enough,
+                           const std::function<void(Area&, const std::string&, std::uint64_t)>& found) {
   const auto walk = [&](Area& area, const fs::path& root) {
     for (const auto& entry : fs::recursive_directory_iterator(root / "id")) {
       const auto uuid = entry.path().filename().string();
       if (!is_uuid(uuid)) continue;
-      if (const auto length = outdated(area, uuid)) found(area, uuid, *length);
+      if (const auto length = outdated(area, uuid, enough)) found(area, uuid, *length);
       pace(0);
     }
   };
@@ -215,28 +217,48 @@ void Worker::each_outdated(const std::function<void(Area&, const std::string&, s
 
 bool Worker::seal_anew(const std::string& word) {
   begin("Keys");
-  each_outdated([this](Area&, const std::string&, std::uint64_t size) {
+  const auto enough = key_for(word);
+  each_outdated(enough, [this](Area&, const std::string&, std::uint64_t size) {
     const std::lock_guard lock(mutex_);
     ++progress_.left;
     progress_.left_bytes += size;
   });
-  each_outdated([this](Area& area, const std::string& uuid, std::uint64_t size) {
+  each_outdated(enough, [&](Area& area, const std::string& uuid, std::uint64_t size) {
     one(area, uuid, size, [&] {
       std::optional<Descriptor> alone;
       if (&area != &area_) alone.emplace(area.lock());  // others remove there by the tool
-      area.reseal(uuid, [this](std::size_t bytes) { pace(bytes); });
+      area.reseal(uuid, enough, [this](std::size_t bytes) { pace(bytes); });
     });
   });
   std::uint64_t left = 0;
-  each_outdated([&left](Area&, const std::string&, std::uint64_t) { ++left; });
+  each_outdated(enough, [&left](Area&, const std::string&, std::uint64_t) { ++left; });
   {
     const std::lock_guard lock(mutex_);
     progress_.foreign = 0;
     progress_.failed = std::max(progress_.failed, left);
   }
   if (!finish("Keys")) return false;
-  remember(word);
+  done(word);
   return true;
+}
+
+// The key that was active when this word was first seen: were it the newest of each moment, a key that comes during
+// the walk, or because of it, would begin it anew, and it might never end.
+std::uint32_t Worker::key_for(const std::string& word) {
+  const auto active = area_.active_key();
+  const auto begun = Orders::load(root_ / BEGUN_WORD);
+  const bool goes_on = begun.reseal == word && begun.key > 0;
+  if (!goes_on) {
+    const auto text = Orders{.rate = 1, .clear = {}, .reseal = word, .key = active}.text();
+    const auto temporary = root_ / "tmp" / BEGUN_WORD;
+    unlink_quietly(temporary);
+    Descriptor file(temporary, O_WRONLY | O_CREAT | O_EXCL);
+    file.write(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
+    file.sync();
+    move_name(temporary, root_ / BEGUN_WORD);
+  }
+  sync_folder(root_);
+  return goes_on ? std::min(begun.key, active) : active;
 }
 
 bool Worker::finish(const char* kind) {
@@ -275,21 +297,10 @@ Progress Worker::progress() const {
   return progress_;
 }
 
-std::string Worker::remembered() const {
-  Orders kept = Orders::load(root_ / DONE_WORD);
-  return kept.reseal;
-}
-
-void Worker::remember(const std::string& word) {
-  const auto text = "pacs-orders 1\nrate 1\nreseal " + word + "\nend\n";
-  const auto temporary = root_ / "tmp" / DONE_WORD;
-  unlink_quietly(temporary);
-  {
-    Descriptor file(temporary, O_WRONLY | O_CREAT | O_EXCL);
-    file.write(reinterpret_cast<const std::uint8_t*>(text.data()), text.size());
-    file.sync();
-  }
-  move_name(temporary, root_ / DONE_WORD);
+// Told only when nothing of it is in memory alone.
+void Worker::done(const std::string& word) {
+  Descriptor(root_, O_RDONLY | O_DIRECTORY).sync_file_system();
+  move_name(root_ / BEGUN_WORD, root_ / DONE_WORD);
   sync_folder(root_);
   const std::lock_guard lock(mutex_);
   progress_.reseal = word;

@@ -51,7 +51,8 @@ class Worker {
   void look();
   bool seal_clear(const Clear& clear);
   bool seal_anew(const std::string& word);
-  void each_outdated(const std::function<void(Area& area, const std::string& uuid, std::uint64_t size)>& found);
+  void each_outdated(std::uint32_t enough,
+                     const std::function<void(Area& area, const std::string& uuid, std::uint64_t size)>& found);
   template <typename Act>
   void one(Area& area, const std::string& uuid, std::uint64_t size, Act act);
   bool finish(const char* kind);
@@ -59,8 +60,8 @@ class Worker {
   void pace(std::size_t bytes);
   void wait(std::chrono::milliseconds at_most);
   std::optional<Clear> clear() const;
-  std::string remembered() const;
-  void remember(const std::string& word);
+  std::uint32_t key_for(const std::string& word);
+  void done(const std::string& word);
 
   Area& area_;
   const std::filesystem::path root_, orders_file_;

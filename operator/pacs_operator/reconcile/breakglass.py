@@ -1,5 +1,6 @@
 """Break-glass readers: let in while two people's words stand, shown as a standing exception, ended by the clock."""
 
+from collections.abc import Callable
 from datetime import timedelta
 
 from pacs_operator.domain.acceptance import MAX_PEERS, accepted_peers
@@ -52,6 +53,24 @@ def admit(run: Pass, archive: Archive | None, lineage: str | None) -> list[Box]:
     boxes, run.glass_missing = opened(words, run.now)
     run.glass, run.glass_refused = admitted(boxes, room)
     return run.glass
+
+
+def keep_apart(run: Pass, has_way_in: Callable[[str], bool]) -> None:
+    """Take from those that are let in whom a pass that was stopped could not let in: it adds nobody to a live list.
+
+    Parameters
+    ----------
+    run
+        The pass.
+    has_way_in
+        Tells by a peer's key whether gate or Orthanc has it in its list.
+    """
+    for box in run.glass or ():
+        if not has_way_in(box.what.key):
+            run.glass_refused.append(
+                f"{box.what.holder}: the archive is stopped (mend what Stalled or Reconciling say)"
+            )
+    run.glass = None if run.glass is None else [box for box in run.glass if has_way_in(box.what.key)]
 
 
 def report(run: Pass) -> None:

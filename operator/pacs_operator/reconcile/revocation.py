@@ -85,6 +85,7 @@ def enforce(run: Pass, error: PacsError) -> None:
     """
     failures = fences.restore(run, [zone for zone in Zone if _ours(run, namespace_of(run.name, zone))])
     cut = survey(run)
+    breakglass.keep_apart(run, cut.has_way_in)
     failures += [failure for act in (cut_lists, cut_sources, cut_imports) for failure in act(run, cut)]
     if not error.retry and cut.provisioned:
         _show(run, cut, error)
