@@ -16,7 +16,7 @@ from pacs_operator.agent.context import Context
 from pacs_operator.agent.errors import AgentConfigError
 from pacs_operator.agent.keeper import Keeper
 from pacs_operator.agent.paths import Surroundings
-from pacs_operator.agent.storagefeed import KEEP_AGAIN, KEYS, StorageFeed
+from pacs_operator.agent.storagefeed import KEEP_AGAIN, KEYS, ROOM, StorageFeed
 from pacs_operator.domain.agentconfig import AgentConfig, StorageKeyring
 from pacs_operator.domain.names import CaName, Component
 from tests.agent.support import LINEAGE, FakeClock, LocalVault, RecordingNeighbour, eventually, gate_config, leaf
@@ -129,6 +129,27 @@ async def test_a_key_that_sealed_enough_is_followed_by_the_next_once(place: Surr
     task.cancel()
     assert feed.told is not None and (feed.told.active_key, feed.told.keys) == (2, 2)
     assert len(vault.made) == 2, "though what is told of the first stays the same"
+
+
+async def test_a_list_that_is_full_is_told_and_keeps_nobody_from_starting(
+    place: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault, clock = MemoryVault(), FakeClock()
+    context = Context(config(), place, LocalVault(clock.now), clock, data_keys=vault)
+    keeper = Keeper(context, lambda _: None)
+    clock.busy = lambda: keeper.renewing > 0
+    chunks: list[tuple[int, int]] = [(1, 0)]
+    feed = StorageFeed(context, WANTED.model_copy(update={"max_chunks": 2**21}), keeper, lambda: chunks[0])
+    await feed.obtain()
+    monkeypatch.setattr(storagekeys, "MAX_RING", 200)
+    assert context.problems.standing() == {}
+    chunks[0] = (1, 2**21)
+    await feed.obtain()
+    assert context.problems.standing() == {ROOM: "StorageKeysFull"}
+    assert feed.told is not None and (feed.told.active_key, feed.told.keys) == (1, 1)
+    monkeypatch.setattr(storagekeys, "MAX_RING", 2**20)
+    await feed.obtain()
+    assert context.problems.standing() == {} and feed.told.active_key == 2
 
 
 def test_an_agent_without_a_vault_for_keys_is_a_mistake_of_ours(place: Surroundings) -> None:

@@ -90,6 +90,27 @@ def test_an_old_key_gets_a_successor_and_stays(place: Place) -> None:
     assert "active 2" in ring(place)
 
 
+@pytest.mark.parametrize("due", ["age", "count"])
+def test_a_key_that_has_no_room_in_the_list_is_not_made_and_the_newest_serves_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch, due: str
+) -> None:
+    vault, feed = MemoryVault(), {"now": NOW + YEAR} if due == "age" else {"now": NOW, "full": 2}
+    kept = keys(vault, place)
+    kept.keep(NOW - YEAR)
+    assert kept.keep(NOW) == 2
+    three = len(place.ring.read_bytes()) + len("key 3 \n") + 64
+    monkeypatch.setattr(storagekeys, "MAX_RING", three)
+    before = ring(place)
+    assert kept.keep(**feed) == 2
+    assert kept.refused is not None and kept.refused.reason == "StorageKeysFull"
+    assert (len(vault.made), ring(place), len(list(place.wrapped.iterdir()))) == (2, before, 2)
+    place.ring.unlink()
+    assert keys(vault, place).keep(**feed) == 2 and ring(place) == before, "a restart serves too"
+    monkeypatch.setattr(storagekeys, "MAX_RING", three + 1)
+    assert kept.keep(**feed) == 3
+    assert kept.refused is None and len(place.ring.read_bytes()) == three
+
+
 def test_without_vault_a_running_archive_keeps_its_list_and_a_starting_one_gets_none(place: Place) -> None:
     vault = MemoryVault()
     running = keys(vault, place)

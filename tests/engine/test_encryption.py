@@ -118,6 +118,15 @@ def test_data_keys_that_cannot_be_had_are_named(world: World) -> None:
     assert "VaultForbidden" in world.condition("ImagesEncrypted")["message"]
 
 
+def test_a_data_key_that_is_due_and_has_no_room_is_told(world: World) -> None:
+    archive(world, mode="Transit")
+    world.agents.problems = {"storage/room": "StorageKeysFull"}
+    assert look(world, seconds=31) == ("False", "DataKeysFull")
+    assert world.condition("Ready")["reason"] == "DataKeysFull", "a promise is not kept, and only a person helps"
+    world.agents.problems = {}
+    assert look(world, seconds=31) == ("True", "Verified")
+
+
 def test_a_failed_test_of_the_storage_is_named(world: World) -> None:
     archive(world, mode="Transit")
     world.agents.storage = StorageTold(active_key=1, keys=1, self_test="VolumeFull", verified=stamp(world))

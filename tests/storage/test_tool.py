@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pacs_operator.agent.storagekeys import MAX_RING, ring_of
+
 from .conftest import SANITIZER, Volume
 from .damage import KINDS, flip
-from .volume import CHUNK, HEADER, OTHER, TAG, UUID, Ring, content, files, holding, key, leftovers
+from .volume import CHUNK, HEADER, LINEAGE, OTHER, TAG, UUID, Ring, content, files, holding, key, leftovers
 
 SIZE = 3 * CHUNK + 777
 EDGES = (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, SIZE)
@@ -166,6 +168,19 @@ def test_a_broken_list_of_keys_is_refused_without_a_word_of_it(volume: Volume, w
     assert key("one").encode()[:8] not in done.stderr.lower()
     Ring().write(volume.keys)
     assert volume.get(UUID, 0, 6) == b"object"
+
+
+def test_the_longest_list_of_keys_that_the_agent_writes_is_taken_and_one_more_key_is_not(volume: Volume) -> None:
+    keys = {1: bytes.fromhex(key("one")), **{number: number.to_bytes(32) for number in range(2, 14_100)}}
+    while len(one_more := ring_of(LINEAGE, 1, keys)) < MAX_RING:
+        keys[len(keys) + 1] = len(keys).to_bytes(32)
+    assert len(keys) < 14_200, "some 14,000, as docs/encryption.md has it"
+    del keys[len(keys)]
+    volume.keys.write_bytes(ring_of(LINEAGE, 1, keys))
+    volume.put(UUID, content(10))
+    assert volume.get(UUID, 0, 10) == content(10)
+    volume.keys.write_bytes(one_more)
+    assert volume.get(UUID, 0, 10) is None
 
 
 def test_a_key_that_took_anothers_number_seals_nothing(volume: Volume) -> None:

@@ -17,7 +17,7 @@ from pacs_operator.domain.errors import PacsError, VaultError
 KEEP_AGAIN = timedelta(minutes=10)  # how late a key that came of age is followed by the next
 #: Chunks that one data key seals at most, where nothing else is wanted: 256 TiB of images.
 MAX_CHUNKS = 2**32
-KEYS, WRAPPING = "storage/keys", "storage/wrapping"
+KEYS, ROOM, WRAPPING = "storage/keys", "storage/room", "storage/wrapping"
 T = TypeVar("T")
 
 
@@ -80,8 +80,16 @@ class StorageFeed:
         full = key if chunks >= self._max_chunks else None
         active = await self._asked(KEYS, partial(self._keys.keep, full=full))
         if active is not None:
+            self._tell_room()
             self.told = StorageTold(active_key=active, keys=self._keys.count)
         return active is not None
+
+    def _tell_room(self) -> None:
+        """Say that a key that is due was not made: nothing waits for it, Orthanc starts and stores without."""
+        if self._keys.refused is not None:
+            self._problems.report(ROOM, self._keys.refused)
+        else:
+            self._problems.clear(ROOM)
 
     async def _asked(self, subject: str, act: Callable[[datetime], T]) -> T | None:
         try:

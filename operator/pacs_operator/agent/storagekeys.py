@@ -23,12 +23,21 @@ from pacs_operator.vault.pods import DataKey
 
 REWRAP_AGAIN = timedelta(days=1)  # how late a rotation of the Transit key is followed
 MAX_KEY_ID = 2**32 - 1
+#: Bytes at which the plugin takes no list (``MAX_FILE`` in images/archive/storage/keyring.cpp): some 14,000 keys.
+MAX_RING = 2**20
 
 
 class StorageKeysError(AgentError):
     """The keys on the volume are not what this archive's images need."""
 
     reason = "StorageKeysInvalid"
+    retry = False
+
+
+class StorageKeysFullError(AgentError):
+    """One more data key, and the storage plugin would take the list no more: not even at Orthanc's next start."""
+
+    reason = "StorageKeysFull"
     retry = False
 
 
@@ -97,12 +106,14 @@ class StorageKeys:
         self._place, self._max_age = place, max_age
         self._plain: dict[int, bytes] = {}
         self._rewrapped: datetime | None = None
+        self.refused: StorageKeysFullError | None = None
 
     def keep(self, now: datetime, full: int | None = None) -> int:
         """Have every key in memory and one that is young enough; return the id of the one for new images.
 
         ``full`` is the number of a key that has sealed as much as one may: the newest then gets a successor.
-        What Vault does not answer leaves the list as it is: images that were readable stay so.
+        What Vault does not answer leaves the list as it is: images that were readable stay so. Where one more key
+        would make the list too long for the plugin, none is made, ``refused`` says so, and the newest stays in use.
 
         Raises
         ------
@@ -118,8 +129,12 @@ class StorageKeys:
         for wrapped in known:
             if wrapped.id not in self._plain:
                 self._plain[wrapped.id] = self._unwrap(wrapped)
-        if not known or known[-1].id == full or now - parse_time(known[-1].created) >= self._max_age:
-            known.append(self._make(known[-1].id + 1 if known else 1, now))
+        self.refused = None
+        if not known:
+            known.append(self._make(1, now))
+        elif known[-1].id == full or now - parse_time(known[-1].created) >= self._max_age:
+            self.refused = self._no_room(known[-1].id + 1)
+            known += [] if self.refused else [self._make(known[-1].id + 1, now)]
         self._publish(known[-1].id)
         return known[-1].id
 
@@ -185,6 +200,16 @@ class StorageKeys:
     def _unwrap(self, key: WrappedKey) -> bytes:
         return self._vault.unwrap_data_key(self._lineage, key.transit_key, key.context, key.wrapped)
 
+    def _no_room(self, number: int) -> StorageKeysFullError | None:
+        """Tell before a key is made whether the list would be too long with it; a key of 32 bytes stands in for it."""
+        if len(ring_of(self._lineage, number, {**self._plain, number: bytes(32)})) < MAX_RING:
+            return None
+        return StorageKeysFullError(
+            f"data key {number} is due, and the list of {len(self._plain)} keys has no room for it (1 MiB); "
+            f"data key {number - 1} stays in use",
+            action="raise spec.encryption.dataKeyMaxAgeDays and dataKeyMaxChunks, so that it may serve longer",
+        )
+
     def _make(self, number: int, now: datetime) -> WrappedKey:
         """Make a key; it lies wrapped on the volume before anything is encrypted with it."""
         context = _context(self._lineage, number)
@@ -225,11 +250,31 @@ class StorageKeys:
         _sync_folder(self._place.wrapped)
 
     def _publish(self, active: int) -> None:
-        lines = ["pacs-keys 1", f"lineage {self._lineage}", f"active {active}"]
-        lines += [f"key {number} {plain.hex()}" for number, plain in sorted(self._plain.items())]
-        content = "\n".join([*lines, "end", ""]).encode("ascii")
+        content = ring_of(self._lineage, active, self._plain)
         if read_if_there(self._place.ring) != content:
             write_atomic(self._place.ring, content, PRIVATE)
+
+
+def ring_of(lineage_id: str, active: int, keys: dict[int, bytes]) -> bytes:
+    """Return the plugin's list of open keys.
+
+    Parameters
+    ----------
+    lineage_id
+        The archive's lineage.
+    active
+        Number of the key for new images.
+    keys
+        Keys of 32 bytes by number.
+
+    Returns
+    -------
+    bytes
+        The list as ``images/archive/storage/keyring.h`` describes it.
+    """
+    lines = ["pacs-keys 1", f"lineage {lineage_id}", f"active {active}"]
+    lines += [f"key {number} {plain.hex()}" for number, plain in sorted(keys.items())]
+    return "\n".join([*lines, "end", ""]).encode("ascii")
 
 
 def _context(lineage_id: str, number: int) -> str:

@@ -29,6 +29,7 @@ VERIFIED_COARSELY = timedelta(hours=1)
 VERIFIED_TOO_OLD = timedelta(hours=3)
 _ABOUT_DATA_KEYS = "storage/keys"
 _CLEAR_FOUND = "storage/clear"
+_NO_ROOM = "storage/room"
 _SHOWN = 8
 _NOT_OFFERED = (
     "Images that were stored in clear are not served: Orthanc's image is of a release that neither reads nor encrypts "
@@ -174,10 +175,10 @@ def _encryption(run: Pass) -> Verdict:
         return "False", "SelfTestFailed", f"The encrypting storage reports {test}; what is stored stays encrypted"
     if _CLEAR_FOUND in problems:
         return "False", "ClearImagesFound", "Files lie on the volume as if stored in clear; they are not served"
-    return _all_encrypted(run)
+    return _all_encrypted(run, _NO_ROOM in problems)
 
 
-def _all_encrypted(run: Pass) -> Verdict:
+def _all_encrypted(run: Pass, full: bool) -> Verdict:
     known = run.status.encryption
     left = reencrypt.standing(run)
     if left and reencrypt.not_offered(run):
@@ -188,6 +189,9 @@ def _all_encrypted(run: Pass) -> Verdict:
         return "False", "Reencrypting", left
     if known is None or known.verified is None:
         return "Unknown", "NotProbed", "Orthanc's agent has not yet told of a test of the encrypting storage"
+    if full:
+        text = f"A new data key is due and has no room beside the {known.data_keys} there are; the newest stays in use"
+        return "False", "DataKeysFull", text
     keys = "1 data key" if known.data_keys == 1 else f"{known.data_keys} data keys"
     text = f"{keys}, wrapped by {known.transit_key}; written, read back, not in clear on the volume"
     return "True", "Verified", text
