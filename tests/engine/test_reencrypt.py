@@ -5,10 +5,12 @@ import json
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from pacs_operator.domain.agentconfig import SealingTold, StorageTold
+from pacs_operator.reconcile.reencrypt import ReencryptMetrics
 from tests.engine.test_encryption import REASON, archive, look, stamp, wish
-from tests.engine.world import ARCHIVE_KEY, START, World
+from tests.engine.world import ARCHIVE, ARCHIVE_KEY, START, World
 
 CLAIM = ("PersistentVolumeClaim", "radiology-archive", "images")
 PEERS = ("ConfigMap", "radiology-archive", "peers")
@@ -172,3 +174,27 @@ def test_a_token_asks_once_for_everything_under_older_keys(world: World) -> None
     tell(world, kind="None", state="Idle", reseal=WORD)
     look(world, seconds=31)
     assert world.archive["status"]["encryption"]["reencrypt"]["state"] == "Done", "of the last one"
+
+
+def scrape(world: World) -> dict[str, float]:
+    registry = CollectorRegistry()
+    registry.register(ReencryptMetrics(world.process.sealing))
+    lines = generate_latest(registry).decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+
+def test_metrics_have_each_count_as_it_was_told_last_and_nothing_of_an_archive_that_is_gone(world: World) -> None:
+    archive(world, mode="Transit")
+    assert scrape(world) == {}, "nothing was told"
+    tell(world, left=3, left_bytes=300, done=7, done_bytes=700, failed=1)
+    look(world, seconds=31)
+    shown = {"left": 3, "left_bytes": 300, "done": 7, "done_bytes": 700, "failed": 1}
+    assert scrape(world) == {
+        f'pacs_operator_reencrypt_{name}{{archive="radiology"}}': count for name, count in shown.items()
+    }
+    tell(world, left=2, left_bytes=200, done=8, done_bytes=800)
+    look(world, seconds=31)
+    assert scrape(world)['pacs_operator_reencrypt_left{archive="radiology"}'] == 2, "at once, unlike the status"
+    world.api.objects.pop(ARCHIVE_KEY)
+    world.process.reconcile(ARCHIVE)
+    assert scrape(world) == {}

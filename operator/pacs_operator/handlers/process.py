@@ -26,6 +26,7 @@ from pacs_operator.reconcile.ingest import IngestMetrics
 from pacs_operator.reconcile.metrics import Metrics, QueueNumbers
 from pacs_operator.reconcile.peermetrics import PeerMetrics
 from pacs_operator.reconcile.queue import LoopClock, Pace, WorkQueue
+from pacs_operator.reconcile.reencrypt import ReencryptMetrics
 from pacs_operator.reconcile.scrub import ScrubMetrics
 
 HEARTBEAT_KEY = "/heartbeat"  # no archive has a slash in its name
@@ -94,6 +95,7 @@ class Operator:
         self._registry.register(PeerMetrics(self._reconciler.peer_numbers))
         self._registry.register(IngestMetrics(self._reconciler.ingest_numbers))
         self._registry.register(ScrubMetrics(self._reconciler.scrubs))
+        self._registry.register(ReencryptMetrics(self._reconciler.sealing))
         start_http_server(metrics_port, registry=self._registry)
         queue.mark(HEARTBEAT_KEY)
         tasks = [

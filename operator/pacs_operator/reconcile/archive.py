@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from pacs_operator.domain.acceptance import decide
-from pacs_operator.domain.agentconfig import ScrubTold
+from pacs_operator.domain.agentconfig import ScrubTold, SealingTold
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import ConflictError, InvalidSpecError, NotFoundError, PacsError, UnexpectedError
 from pacs_operator.domain.names import Zone, namespace_of
@@ -32,6 +32,7 @@ from pacs_operator.reconcile import (
     peers,
     peerwatch,
     provision,
+    reencrypt,
     retention,
     revocation,
     scrub,
@@ -69,6 +70,7 @@ class ArchiveReconciler:
         self._peers: dict[str, PeerNumbers] = {}
         self._ingest: dict[str, IngestNumbers] = {}
         self._scrubs: dict[str, ScrubTold] = {}
+        self._sealing: dict[str, SealingTold] = {}
 
     def names(self) -> list[str]:
         """Return the names of all archives, for the periodic full pass."""
@@ -93,6 +95,10 @@ class ArchiveReconciler:
     def scrubs(self) -> dict[str, ScrubTold]:
         """Return what the agents last told of each archive's scrub."""
         return dict(self._scrubs)
+
+    def sealing(self) -> dict[str, SealingTold]:
+        """Return what the agents last told of the encryption of what lies on each archive's volume."""
+        return dict(self._sealing)
 
     def reconcile(self, name: str) -> Outcome:
         """Bring one archive a step closer to its spec.
@@ -143,6 +149,7 @@ class ArchiveReconciler:
         self._peers[name] = numbers(run)
         self._ingest[name] = ingest.numbers(run)
         scrub.remember(run, self._scrubs)
+        reencrypt.remember(run, self._sealing)
         return outcome
 
     def _gone(self, name: str, now: datetime) -> Outcome:
@@ -151,6 +158,7 @@ class ArchiveReconciler:
         self._peers.pop(name, None)
         self._ingest.pop(name, None)
         self._scrubs.pop(name, None)
+        self._sealing.pop(name, None)
         claims = observe.read_claims(self._ports.kube, name)
         decisions = decide(None, [claim for _, claim in claims], set(), name)
         objects = {claim.key: live for live, claim in claims}

@@ -4,7 +4,11 @@ The volume claim's annotation remembers how far it is, since neither the spec no
 """
 
 import hashlib
+from collections.abc import Callable, Iterator
 from datetime import timedelta
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from pacs_operator.domain.agentconfig import SealingOrders, SealingTold
 from pacs_operator.domain.archive import Archive
@@ -21,11 +25,20 @@ from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.kube.inventory import PVC
 from pacs_operator.kube.port import annotations_of
 from pacs_operator.reconcile.context import Pass
+from pacs_operator.reconcile.metrics import PREFIX
 from pacs_operator.render.orthanc_workload import IMAGES_CLAIM
 
 MAX_TOKEN = 253
 #: Counts move in the status at most so often; a change of what is being done, or of what is wrong, at once.
 TOLD_COARSELY = timedelta(minutes=15)
+#: What is shown of the work, as the agent names it.
+_GAUGES = {
+    "left": "Files that are still to be encrypted, in clear or under older data keys",
+    "left_bytes": "Size of the files that are still to be encrypted",
+    "done": "Files that were encrypted and compared since Orthanc started",
+    "done_bytes": "Size of the files that were encrypted since Orthanc started",
+    "failed": "Files that could not be encrypted; they are tried again",
+}
 
 
 def orders(run: Pass, archive: Archive) -> SealingOrders | None:
@@ -109,6 +122,45 @@ def status(run: Pass, known: EncryptionStatus | None) -> ReencryptStatus | None:
         return now
     still = before.model_copy(update={"updated": now.updated}) == now
     return before if still or run.now - parse_time(before.updated) < TOLD_COARSELY else now
+
+
+def remember(run: Pass, known: dict[str, SealingTold]) -> None:
+    """Keep what the metrics show of this archive: what its agent told, or nothing.
+
+    Parameters
+    ----------
+    run
+        The pass.
+    known
+        What was told by archive; changed in place.
+    """
+    work = told(run) if run.archive and run.archive.spec.encryption.on else None
+    if work is None:
+        known.pop(run.name, None)
+    else:
+        known[run.name] = work
+
+
+class ReencryptMetrics(Collector):
+    """Yields at scrape time how far the encryption of what lies on the volumes is.
+
+    Parameters
+    ----------
+    ask
+        Returns what was told by archive.
+    """
+
+    def __init__(self, ask: Callable[[], dict[str, SealingTold]]) -> None:
+        self._ask = ask
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield one gauge a count, by archive."""
+        known = sorted(self._ask().items())
+        for name, text in _GAUGES.items():
+            gauge = GaugeMetricFamily(f"{PREFIX}_reencrypt_{name}", text, labels=["archive"])
+            for archive, work in known:
+                gauge.add_metric([archive], getattr(work, name))
+            yield gauge
 
 
 def standing(run: Pass) -> str | None:
