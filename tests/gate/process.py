@@ -189,6 +189,7 @@ def agent_config(folder: Path, layout: GateLayout) -> AgentConfig:
             "haproxyLogSocket": str(folder / "log.sock"),
             "gateSlots": layout.slots,
             "clientIssuers": layout.issuers or None,
+            "refuseExpiredLists": layout.refuse_expired_lists or None,
             "web": layout.web is not None or None,
         }
     )

@@ -43,9 +43,15 @@ class NeighbourError(AgentError):
 
 
 class SessionsRemainError(NeighbourError):
-    """A removed peer's associations are still open at the gate."""
+    """Associations that had to end are still open at the gate."""
 
     reason = "GateSessionsRemain"
+
+    def __init__(self, slots: frozenset[str], seconds: float) -> None:
+        super().__init__(
+            f"associations of slots {', '.join(sorted(slots))} are still open {seconds:.0f} s after they were ended",
+            action="nobody new is let in there; the agent tries again",
+        )
 
 
 class SlotsExhaustedError(NeighbourError):

@@ -13,6 +13,7 @@ from pacs_operator.agent.errors import (
     SessionsRemainError,
     SlotsExhaustedError,
 )
+from pacs_operator.agent.gatelists import ListEnds
 from pacs_operator.agent.gatelog import LogReader, Tally
 from pacs_operator.agent.gateroutes import Routes
 from pacs_operator.agent.gateslots import (
@@ -46,13 +47,6 @@ _LOOKS = 2
 _ROUNDS = 3  # free, then fill; one more for what came in between
 
 
-def _sessions_remain(slots: frozenset[str]) -> SessionsRemainError:
-    return SessionsRemainError(
-        f"associations of slots {', '.join(sorted(slots))} are still open {_END_SECONDS:.0f} s after they were ended",
-        action="nobody new is let in there; the agent tries again",
-    )
-
-
 class GateNeighbour:
     """HAProxy, by its runtime socket and its records.
 
@@ -79,8 +73,10 @@ class GateNeighbour:
         self._maps = MAPS + WEB_MAPS if self._web.on else MAPS
         self._routes = Routes(self._socket, config.gate_slots)
         self._trust = ClientTrust(self._socket, surroundings) if config.client_issuers else None
+        now = (clock or SystemClock()).now
+        self._lists = ListEnds(self._web, surroundings, self._trust, now) if config.refuse_expired_lists else None
         self._tally = Tally()
-        self._log = LogReader(Path(config.haproxy_log_socket), self._tally, (clock or SystemClock()).now)
+        self._log = LogReader(Path(config.haproxy_log_socket), self._tally, now)
         self._writing = asyncio.Lock()
         self._applied: dict[str, Rights] | None = None
         self._slot_of: dict[str, str] = {}  # peer id -> slot, of the applied list
@@ -153,13 +149,15 @@ class GateNeighbour:
         revoked = self._revoked | (self._trust.revoked if self._trust else frozenset())
         shown = {slot for slot, serials in self._tally.serials.items() if serials & revoked}
         shown |= await self._web.slots_using(self._revoked)
+        if self._lists is not None:
+            shown |= await self._lists.slots_over(await self._read())
         if not shown | self._doubtful:
             return
         remain = await self._end_sessions(await self._busy_slots() & (self._doubtful | shown))
         for slot in shown - remain:
             self._tally.serials.pop(slot, None)
         if remain:
-            raise _sessions_remain(remain)
+            raise SessionsRemainError(remain, _END_SECONDS)
         self._opened_before = (self._opened_before or frozenset()) - self._doubtful
         self._doubtful = frozenset()
 
@@ -257,7 +255,7 @@ class GateNeighbour:
         for slot, rights in plan.fill:
             await self._fill(slot, rights)
         if remain:
-            raise _sessions_remain(remain)
+            raise SessionsRemainError(remain, _END_SECONDS)
 
     async def _shut(self, slots: frozenset[str], entries: Entries) -> None:
         """Let nobody in by these slots."""

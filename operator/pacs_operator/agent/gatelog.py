@@ -41,6 +41,7 @@ class Reason(StrEnum):
     ARCHIVE_UNAVAILABLE = "ArchiveUnavailable"
     TLS = "Tls"
     # Of DICOMweb, beside those above:
+    REVOCATION_LIST_EXPIRED = "RevocationListExpired"  # since the connection was opened
     REVOKED_CERTIFICATE = "RevokedCertificate"  # since the connection was opened
     EXPIRED_CERTIFICATE = "ExpiredCertificate"  # since the connection was opened
     METHOD_NOT_ALLOWED = "MethodNotAllowed"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
@@ -122,6 +123,17 @@ class ClientTrust:
             await asyncio.to_thread(write_atomic, path, pem, PUBLIC)  # for a HAProxy that starts again
             self._in_use[path] = pem
         self.revoked = frozenset(_revoked(self._trusts))
+
+    def list_ends(self) -> dict[str, datetime]:
+        """Return when the first of the lists ends by which a named authority's certificates are judged."""
+        ends = [(one.issuer, one.next_update_utc) for trust in self._trusts for one in trust.lists]
+        first = {}
+        for trust in self._trusts:
+            # Another's list counts, too, where it is that of a root they share: the handshake looks at each in the file.
+            subjects = [certificate.subject for certificate in trust.chain]
+            own = [end for issuer, end in ends if end is not None and issuer in subjects]
+            first |= {trust.name: min(own)} if own else {}
+        return first
 
     def concerns(self, rights: Rights) -> bool:
         """Tell whether an issuer that went may have vouched for a peer's open associations.

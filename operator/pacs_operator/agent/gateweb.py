@@ -72,6 +72,22 @@ class Web:
                 reason="GateReadBackDiffers",
             )
 
+    async def list_ends(self, end: int) -> None:
+        """Say until when requests are judged by the revocation list in use, seconds since the epoch.
+
+        Raises
+        ------
+        NeighbourError
+            HAProxy did not take it.
+        """
+        if not self.on:
+            return
+        held = dict(await self._socket.read_map(gatemaps.LIST_END)).get(gatemaps.ALL)
+        if held is None:
+            await self._socket.add_entry(gatemaps.LIST_END, gatemaps.ALL, str(end))
+        elif held != str(end):
+            await self._socket.set_entry(gatemaps.LIST_END, gatemaps.ALL, str(end))
+
     async def slots_using(self, serials: frozenset[str]) -> frozenset[str]:
         """Return the slots that have requests under way by any of these certificates."""
         if not self.on or not serials:

@@ -39,6 +39,7 @@ class Keeper:
                     action="add the authority to trust",
                 )
             self.leaves[leaf.name] = KeptLeaf(leaf, self.trust[leaf.ca], context)
+        self._refuse_expired = bool(context.config.refuse_expired_lists)
         self._surroundings = context.surroundings
         self._clock = context.clock
         self._problems = context.problems
@@ -119,7 +120,8 @@ class Keeper:
                 self._problems.clear(subject)
                 continue
             expired = trust.crl is not None and (trust.crl.next_update_utc or now) <= now
-            self._problems.report(subject, (CrlExpiredError if expired else CrlPastHalfLifeError)(ca))
+            refused = self._refuse_expired and ca is CaName.PEERS
+            self._problems.report(subject, CrlExpiredError(ca, refused=refused) if expired else CrlPastHalfLifeError(ca))
 
     def close(self) -> None:
         """Let go of the thread; a call under way is not waited for."""
@@ -151,13 +153,14 @@ class CrlPastHalfLifeError(AgentError):
 
 
 class CrlExpiredError(AgentError):
-    """A revocation list is past its end; what it lists stays refused."""
+    """A revocation list is past its end; what it lists stays refused, or everybody is, as the archive says."""
 
     reason = "CrlExpired"
 
-    def __init__(self, ca: CaName) -> None:
+    def __init__(self, ca: CaName, *, refused: bool) -> None:
         super().__init__(
-            f"the revocation list of {ca.value} has expired; only what it lists stays refused",
+            f"the revocation list of {ca.value} has expired; "
+            + ("everybody is refused until there is a newer one" if refused else "only what it lists stays refused"),
             action="see that Vault answers and rebuilds its lists (auto_rebuild)",
         )
 

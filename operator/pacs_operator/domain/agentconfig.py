@@ -125,6 +125,7 @@ class AgentConfig(Model):
     haproxy_socket: str | None = None  # gate: runtime API socket
     haproxy_log_socket: str | None = None  # gate: datagram socket the agent reads association records from
     client_issuers: bool | None = None  # gate: whether it takes certificates of other authorities; None: it does not
+    refuse_expired_lists: bool | None = None  # gate: nobody is let in by a revocation list that ended; None: they are
     web: bool | None = None  # gate: DICOMweb is on; absent for agents of earlier releases
     web_socket: str | None = None  # orthanc: runtime API socket of the HAProxy that takes DICOMweb from the gate
     gate_slots: int = 256  # gate: number of peer backends in haproxy.cfg

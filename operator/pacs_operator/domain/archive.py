@@ -74,7 +74,13 @@ class PeerBounds(Model):
     max_rights: Annotated[list[Right], Field(min_length=1, max_length=7)]
     tls_exceptions: Annotated[list[TlsTier], Field(max_length=4)] = []
     legacy: Literal["Allowed", "Forbidden"] = "Forbidden"
+    expired_revocation_list: Literal["ServeAndViolate", "Refuse"] = "ServeAndViolate"
     issuers: Annotated[list[Issuer], Field(max_length=MAX_ISSUERS)] | None = None
+
+    @property
+    def refuse_expired_lists(self) -> bool:
+        """Tell whether nobody is let in by an authority whose revocation list has ended."""
+        return self.expired_revocation_list == "Refuse"
 
 
 class LabelSelector(Model):

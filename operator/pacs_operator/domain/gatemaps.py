@@ -26,6 +26,7 @@ ROUTES = "virt@routes"
 
 # Only where DICOMweb is on:
 SERVICES = "virt@services"  # slot -> "Find+Get+Store", those that it may use, or NO_SERVICES
+LIST_END = "virt@list_end"  # ALL -> end of the own revocation list in use, seconds since the epoch
 REVOKED = "virt@revoked"  # serial -> 1: a connection can be older than the revocation of its certificate
 
 ANY_SOURCE = "any"

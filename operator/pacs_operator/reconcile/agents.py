@@ -7,7 +7,7 @@ from pacs_operator.domain import names
 from pacs_operator.domain.agentconfig import CLOCK_SKEW, AgentStatus, LeafStatus, PeerActivity, StorageTold
 from pacs_operator.domain.errors import PacsError, VaultError
 from pacs_operator.domain.leaves import leaves_of
-from pacs_operator.domain.names import Component, service_dns
+from pacs_operator.domain.names import CaName, Component, service_dns
 from pacs_operator.domain.probepeers import own_peers
 from pacs_operator.domain.rotation import Rotation, pending
 from pacs_operator.domain.status import CertificateStatus
@@ -242,7 +242,8 @@ def _latest(seen: Iterable[PeerActivity]) -> PeerActivity:
     )
 
 
-def crl_ends(run: Pass) -> datetime | None:
-    """Return when the first of the revocation lists in use ends."""
-    ends = [end for _, status in run.memory.agents.values() for end in status.crl_next_update.values()]
+def crl_ends(run: Pass, *authorities: CaName) -> datetime | None:
+    """Return when the first of the revocation lists in use ends, of these authorities or else of all."""
+    known = [status.crl_next_update for _, status in run.memory.agents.values()]
+    ends = [end for lists in known for ca, end in lists.items() if ca in (authorities or CaName)]
     return min((parse_time(end) for end in ends), default=None)

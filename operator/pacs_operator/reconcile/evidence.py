@@ -14,7 +14,7 @@ from pacs_operator.domain.archive import Conformance
 from pacs_operator.domain.checkcatalog import NETWORK_CHECKS
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import PacsError
-from pacs_operator.domain.names import Component, data_key, data_mount
+from pacs_operator.domain.names import CaName, Component, data_key, data_mount
 from pacs_operator.domain.status import CertificateStatus, ConformanceStatus, EncryptionStatus
 from pacs_operator.domain.times import parse_time
 from pacs_operator.reconcile import ingest, reencrypt, scrub
@@ -61,7 +61,7 @@ def _certificates(run: Pass) -> Verdict:
     if expired:
         return "False", "Expired", f"Expired: {', '.join(expired)}; look at the agents' logs and at Vault"
     if crl is not None and crl <= run.now:
-        return "False", "RevocationListExpired", f"A revocation list in use ended at {crl.isoformat()}"
+        return _list_expired(run, crl)
     if restart is not None and restart.broken(run.now):
         return _not_restarted(restart, run.now)
     if late:
@@ -71,6 +71,18 @@ def _certificates(run: Pass) -> Verdict:
         return "Unknown", "NotObserved", f"No agent answered for {', '.join(missing)}{why}"
     first = min(ends, key=lambda name: ends[name])
     return "True", "Current", f"{len(ends)} certificates; the next to end is {first}"
+
+
+def _list_expired(run: Pass, ended: datetime) -> Verdict:
+    text = f"A revocation list in use ended at {ended.isoformat()}"
+    peers = crl_ends(run, CaName.PEERS)
+    if run.archive and run.archive.spec.peers.refuse_expired_lists and peers is not None and peers <= run.now:
+        text += (
+            "; all devices with certificates of the archive's own authority are refused until a newer one is there: "
+            "see that Vault answers the gates and rebuilds its lists, or set spec.peers.expiredRevocationList to "
+            "ServeAndViolate"
+        )
+    return "False", "RevocationListExpired", text
 
 
 def conformance(run: Pass) -> None:

@@ -61,17 +61,26 @@ def report(run: Pass) -> None:
     if why:
         run.set(kind, "False", "IssuerInvalid", f"Not trusted, and its peers refused: {'; '.join(why.values())}")
         return
-    status, reason, text = _verdict(said, trusts, run.now)
+    status, reason, text = _verdict(said, trusts, run.now, refuse=_refuses(run))
     run.set(kind, status, reason, text)
 
 
-def _verdict(said: list[Issuer], trusts: list[Trust], now: datetime) -> Verdict:
+def _refuses(run: Pass) -> bool:
+    return run.archive is not None and run.archive.spec.peers.refuse_expired_lists
+
+
+def _verdict(said: list[Issuer], trusts: list[Trust], now: datetime, *, refuse: bool = False) -> Verdict:
     expired = [trust.name for trust in trusts if ends(trust) <= now]
     if expired:
         return "False", "IssuerExpired", f"Certificates of these authorities have ended: {', '.join(expired)}"
     over = [trust.name for trust in trusts if _list_age(trust, now) >= 1]
     if over:
         text = f"Revocation lists have ended, and only what they list stays refused: {', '.join(over)}"
+        if refuse:
+            text = (
+                f"Revocation lists have ended, and all devices of these authorities are refused: {', '.join(over)}; "
+                "write the newer lists to crlPEM of spec.peers.issuers"
+            )
         return "False", "IssuerListExpired", text
     old = [trust.name for trust in trusts if _list_age(trust, now) >= _OLD]
     if old:

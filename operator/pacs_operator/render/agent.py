@@ -59,6 +59,7 @@ def config(desired: Desired, component: Component) -> AgentConfig:
                 "haproxy_socket": HAPROXY_SOCKET,
                 "haproxy_log_socket": HAPROXY_LOG_SOCKET,
                 "client_issuers": True if desired.archive.spec.peers.issuers is not None else None,
+                "refuse_expired_lists": desired.archive.spec.peers.refuse_expired_lists or None,
                 "web": desired.archive.spec.dicomweb is not None or None,
             }
         case Component.ORTHANC:

@@ -6,7 +6,7 @@ agree on is in :mod:`pacs_operator.domain.gatemaps`.
 
 import ipaddress
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -72,6 +72,8 @@ class GateLayout:
         Older TLS that the listener takes at all; who may use it is told live.
     issuers
         Whether certificates of other authorities than the archive's own are taken, and keys; whose is told live.
+    refuse_expired_lists
+        Whether nobody is let in by a revocation list past its end; else it serves, and what it lists stays refused.
     orthanc_address, orthanc_port
         Where Orthanc's DICOM port is; a name must be fully qualified, HAProxy knows no search list.
     orthanc_name
@@ -100,6 +102,7 @@ class GateLayout:
     aliases: tuple[str, ...] = ()
     tiers: tuple[TlsTier, ...] = ()
     issuers: bool = False
+    refuse_expired_lists: bool = False
     threads: int = _DEFAULT_THREADS
     slots: int = SLOTS
     tls: str = TLS_DIR
@@ -150,6 +153,7 @@ def layout(desired: Desired) -> GateLayout:
         aliases=tuple(archive.spec.dicom.aliases),
         tiers=tuple(sorted(archive.spec.peers.tls_exceptions)),
         issuers=archive.spec.peers.issuers is not None,
+        refuse_expired_lists=archive.spec.peers.refuse_expired_lists,
         orthanc_address=f"{name}.{desired.cluster.cluster_domain}",
         orthanc_port=Port.ORTHANC_DICOM,
         orthanc_name=name,
@@ -220,12 +224,25 @@ def _values(layout: GateLayout) -> dict[str, object]:
         "ciphersuites": ":".join(_CIPHERSUITES),
         "maps": gatemaps,
         "own_issuer": issuers.OWN,
+        "forgiven": _forgiven(layout),
+        "forgiven_web": _forgiven(replace(layout, issuers=False)),
         "slot_names": [gatemaps.slot_name(slot) for slot in range(layout.slots)],
         "orthanc_tls": _orthanc_tls(layout),
         # The probe's title is the one that Orthanc always knows; any other it would turn away, and log that.
         "check_request": gate_check.associate_request(PROBE_AE_TITLE, layout.ae_title).hex(),
         "check_release": gate_check.release_request().hex(),
     }
+
+
+def _forgiven(layout: GateLayout) -> str:
+    """Return which of OpenSSL's verification errors end no handshake (X509_STORE_CTX_get_error).
+
+    12: a list has expired. With further authorities 3, no list, and 18, self-signed, are judged with the first PDU.
+    """
+    expired = [] if layout.refuse_expired_lists else [12]
+    chain, leaf = ([3, *expired], [3, *expired, 18]) if layout.issuers else (expired, expired)
+    options = (("ca-ignore-err", chain), ("crt-ignore-err", leaf))
+    return "".join(f" {name} {','.join(map(str, errors))}" for name, errors in options if errors)
 
 
 def _orthanc_tls(layout: GateLayout) -> str:
