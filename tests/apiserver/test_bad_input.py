@@ -66,6 +66,8 @@ def test_further_fields_of_peers_are_accepted(crds: CustomObjectsApi, archive: d
     """The twins of what is refused below."""
     put(crds, changed(archive, "spec.dicom.aliases", ["OLDPACS", "PACS 2"]))
     put(crds, changed(archive, "spec.peers.tlsExceptions", ["Tls12EcdheCbc"]))
+    put(crds, changed(archive, "spec.peers.expiredRevocationList", "Refuse"))
+    put(crds, changed(archive, "spec.peers.expiredRevocationList", "ServeAndViolate"))
     peer["metadata"]["namespace"] = "default"
     put(crds, changed(peer, "spec.limits", {"maxAssociations": 4, "associationsPerMinute": 6000}))
     put(crds, changed(peer, "spec.expectTraffic", {"maxSilenceHours": 72}))
@@ -117,6 +119,11 @@ def test_ae_title_of_a_peer(crds: CustomObjectsApi, peer: dict, title: str) -> N
         ("spec.database.quarantine", {"maxGi": 1}, ["unknown field", "spec.database.quarantine"]),
         ("metadata.name", "r" * 41, ["metadata.name", "more than 40 characters", "choose a shorter name"]),
         ("metadata.name", "radio.logy", ["metadata.name", "only lower-case letters, digits and hyphens"]),
+        (
+            "spec.peers.expiredRevocationList",
+            "Serve",
+            ["spec.peers.expiredRevocationList", '"Serve"', '"ServeAndViolate", "Refuse"'],
+        ),
         ("spec.peers.allowedCIDRs", ["198.18.0.1/16"], ["allowedCIDRs", "198.18.0.1/16", "network address"]),
         ("spec.peers.allowedCIDRs", ["198.18.0.0/33"], ["allowedCIDRs", "198.18.0.0/33", "write for example"]),
         ("spec.peers.allowedCIDRs", ["0.0.0.0/0"], ["allowedCIDRs", "/0 allows every address", "name the networks"]),

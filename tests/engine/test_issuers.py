@@ -9,6 +9,8 @@ from cryptography import x509
 from pacs_operator.domain.acceptance import Decision, decide
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.issuers import MAX_LISTS_BYTES, OWN, Issuer, clashing, read_trust, usable
+from pacs_operator.domain.names import CaName
+from pacs_operator.domain.times import rfc3339
 from pacs_operator.domain.validation import parse
 from pacs_operator.reconcile.issuers import _verdict
 from tests.engine.test_acceptance import CONSENTING, archive, claim
@@ -170,6 +172,48 @@ def test_ages(later: timedelta, changes: dict, verdict: tuple[str, str]) -> None
     status, reason, text = _verdict(said, usable(said)[0], datetime.now(UTC) + later)
     assert (status, reason) == verdict
     assert ("the authority makes none" in text) is ("noCRLReason" in changes)
+
+
+def test_a_list_that_ended_says_who_is_refused_and_the_way_out() -> None:
+    said = [parse(Issuer, entry(), "spec")]
+    texts = [
+        _verdict(said, usable(said)[0], datetime.now(UTC) + timedelta(days=8), refuse=one)[2] for one in (False, True)
+    ]
+    assert "only what they list stays refused: hospital" in texts[0]
+    assert "all devices of these authorities are refused: hospital; write the newer lists" in texts[1]
+
+
+def test_the_archive_says_whether_a_list_that_ended_refuses(world: World) -> None:
+    name(world, entry())
+    world.settle(world.process)
+    world.now = datetime.now(UTC) + timedelta(days=8)
+    world.process.reconcile(ARCHIVE)
+    assert "only what they list" in world.condition("PeerIssuers")["message"]
+    refuse(world)
+    world.settle(world.process)
+    assert "are refused: hospital" in world.condition("PeerIssuers")["message"]
+
+
+def refuse(world: World) -> None:
+    def edit(live: Any) -> None:
+        live["spec"]["peers"].update(expiredRevocationList="Refuse")
+
+    world.api.edit(ARCHIVE_KEY, "kubectl", edit)
+
+
+@pytest.mark.parametrize("ca", [CaName.PEERS, CaName.INTERNAL])
+def test_the_archives_own_list_that_ended_says_who_is_refused(world: World, ca: CaName) -> None:
+    """Only the list by which devices are judged keeps them out."""
+    world.agents.crl_next_update = {ca: rfc3339(world.now - timedelta(hours=1))}
+    world.process.reconcile(ARCHIVE)
+    served = world.condition("CertificatesCurrent")
+    assert (served["status"], served["reason"]) == ("False", "RevocationListExpired")
+    assert "refused" not in served["message"]
+    refuse(world)
+    world.settle(world.process)
+    message = world.condition("CertificatesCurrent")["message"]
+    assert ("are refused until a newer one is there" in message) is (ca is CaName.PEERS)
+    assert ("set spec.peers.expiredRevocationList" in message) is (ca is CaName.PEERS)
 
 
 def name(world: World, *issuers: dict[str, Any]) -> None:

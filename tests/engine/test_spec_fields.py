@@ -19,6 +19,7 @@ CHANGES: dict[str, Any] = {
     "dicom.legacyPorts.last": 11115,
     "dicom.aliases": ["OLDPACS"],
     "peers.tlsExceptions": ["Tls12EcdheCbc"],
+    "peers.expiredRevocationList": "Refuse",
     "dicom.accept.sopClasses": ["Default", "1.2.3"],
     "dicom.accept.transferSyntaxes": ["1.2.840.10008.1.2"],
     "storage.quarantine.maxObjects": 7,

@@ -119,6 +119,7 @@ class SimulatedAgents:
         self.storage: StorageTold | None = None  # what Orthanc's agent tells of the images at rest
         self.images_used_percent: int | None = None
         self.database: DatabaseTold | None = None  # what Orthanc's agent found of an external index
+        self.crl_next_update: dict[names.CaName, str] = {}
         self.problems: dict[str, str] = {}  # what Orthanc's agent says is wrong
         self.scrub: ScrubTold | None = None  # what Orthanc's agent tells of the stored images
         self.ingest: IngestStatus | None = IngestStatus.model_validate({"quarantine": {"held": 0, "bytes": 0}})
@@ -147,6 +148,7 @@ class SimulatedAgents:
             ready=True,
             peers_revision=self._world.live_revision(component),
             leaves=leaves,
+            crl_next_update=self.crl_next_update,
             peers=self.activity if component is Component.ORTHANC else [],
             **({told: vars(self)[told] for told in _BESIDE_ORTHANC} if component is Component.ORTHANC else {}),
         )

@@ -50,16 +50,18 @@ def test_a_gate_whose_clock_is_wrong_by_an_hour(gate: Gate, site: Site, hours: i
     assert refusal(gate, site, site.peers.issue(NAME, begins_in=begins, days=ends)) is None
 
 
-def test_without_a_revocation_list_the_gate_does_not_start(site: Site, folder: Path) -> None:
+@pytest.mark.parametrize("refuse", [False, True], ids=["ServeAndViolate", "Refuse"])
+def test_without_a_revocation_list_the_gate_does_not_start(site: Site, folder: Path, refuse: bool) -> None:
     """Nobody would be refused who was revoked: nobody is let in."""
 
     def lose(text: str) -> str:
         (folder / "tls" / "crl-peers.pem").unlink()
         return text
 
-    with pytest.raises(AssertionError, match=r"crl-peers\.pem"), running_gate(site, folder, lose):
+    lost = running_gate(site, folder, lose, refuse_expired_lists=refuse)
+    with pytest.raises(AssertionError, match=r"crl-peers\.pem"), lost:
         pass
-    with running_gate(site, folder.with_name("twin")) as gate:
+    with running_gate(site, folder.with_name("twin"), refuse_expired_lists=refuse) as gate:
         gate.put(peer("ct1", NAME, "CT1"))
         assert refusal(gate, site, site.peers.issue(NAME)) is None
 

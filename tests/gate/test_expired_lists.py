@@ -1,8 +1,7 @@
 """Revocation lists that end: with Refuse nobody of that authority stays or comes in, with ServeAndViolate all do."""
 
+import contextlib
 import datetime
-import socket
-import ssl
 import threading
 from pathlib import Path
 
@@ -10,11 +9,13 @@ import pytest
 
 from pacs_operator.domain.gatepeers import LiveIssuer
 
-from .device import Device, ask, associate_rq, client_context, echo, ends
+from .device import Device, client_context, echo, ends
 from .hospital import ACCEPTED, NAME, NO_HANDSHAKE, Hospital, answer, context, make_hospital
 from .pki import now
 from .process import Gate, Site, peer, running_gate, wait_for
+from .test_bad_times import refusal
 from .test_issuers import spki
+from .test_outbound import WS1, Receivers, orthanc, receiving
 from .web import STUDIES, Reply, Upstream, WebStage, admitted, running_web, web_layout
 
 SECONDS = 3
@@ -29,16 +30,6 @@ def passed(end: datetime.datetime) -> None:
 def soon() -> datetime.datetime:
     """Return when a list that is made now has surely ended: its times are whole seconds."""
     return now() + datetime.timedelta(seconds=SECONDS + 1)
-
-
-def alert(gate: Gate, ours: ssl.SSLContext) -> str | None:
-    """Return how the handshake with the gate was refused; None when an association was accepted."""
-    try:
-        with socket.create_connection(("127.0.0.1", gate.port), timeout=10) as raw, ours.wrap_socket(raw) as connection:
-            connection.sendall(associate_rq())
-            return None if connection.recv(1) else "closed"
-    except ssl.SSLError as error:
-        return error.reason
 
 
 @POLICIES
@@ -56,14 +47,14 @@ def test_of_the_archives_own_authority(site: Site, folder: Path, refuse: bool) -
         assert echo(open_one), "the list has not ended"
         passed(ended)
         expected = "SSLV3_ALERT_CERTIFICATE_EXPIRED" if refuse else None
-        assert alert(gate, client_context(site.peers, leaf)) == expected
+        assert refusal(gate, site, leaf) == expected
         gate.apply(gate.live)  # as the agent does every few seconds
         if refuse:
             ends(open_one)
         else:
             assert echo(open_one)
         gate.refresh_crl()
-        assert alert(gate, client_context(site.peers, leaf)) is None
+        assert refusal(gate, site, leaf) is None
         again = device.associate()
         gate.apply(gate.live)
         assert echo(again)
@@ -127,6 +118,7 @@ def test_of_clients_of_dicomweb(site: Site, upstream: Upstream, tmp_path: Path, 
         assert client.ask(STUDIES, over=kept).status == 200
         passed(ended)
         assert client.ask(STUDIES, over=kept).status == (403 if refuse else 200)
+        wait_for(lambda: len(stage.reasons()) == 2, "both are in the log")
         assert stage.reasons()[-1] == ("RevocationListExpired" if refuse else "Accepted")
         assert client.ask(STUDIES).status == (None if refuse else 200)
         stage.gate.refresh_crl()
@@ -144,9 +136,28 @@ def _under_way(stage: WebStage, upstream: Upstream) -> int | None:
     got: list[Reply] = []
     asking = threading.Thread(target=lambda: got.append(client.ask(STUDIES)))
     asking.start()
-    wait_for(lambda: upstream.waiting == 1, "the request is under way")
-    passed(ended)
-    stage.gate.apply(stage.gate.live)
-    upstream.gate.set()
-    asking.join(timeout=10)
+    try:
+        wait_for(lambda: upstream.waiting == 1, "the request is under way")
+        passed(ended)
+        stage.gate.apply(stage.gate.live)
+    finally:
+        upstream.gate.set()
+        asking.join(timeout=10)
     return got[0].status
+
+
+@POLICIES
+def test_nothing_is_sent_under_a_list_that_ended(site: Site, tmp_path: Path, refuse: bool) -> None:
+    """Whatever the policy: towards devices HAProxy knows no leniency."""
+    with (
+        running_gate(site, tmp_path / "run", refuse_expired_lists=refuse) as gate,
+        contextlib.ExitStack() as stack,
+    ):
+        receiver = Receivers(site, tmp_path, stack).good()
+        gate.put(receiving("ws1", WS1, "WS1", port=receiver.port))
+        assert orthanc(gate).echo()
+        gate.refresh_crl(days=-1)
+        assert not orthanc(gate).associate().is_established
+        gate.refresh_crl()
+        assert orthanc(gate).echo()
+        assert receiver.associations == {"RADIOLOGY": 2}

@@ -129,7 +129,7 @@ class ClientTrust:
         ends = [(one.issuer, one.next_update_utc) for trust in self._trusts for one in trust.lists]
         first = {}
         for trust in self._trusts:
-            # Another's list counts, too, where it is that of a root they share: the handshake looks at each in the file.
+            # Also another's list, where it is that of a root they share: the handshake looks at all in the file.
             subjects = [certificate.subject for certificate in trust.chain]
             own = [end for issuer, end in ends if end is not None and issuer in subjects]
             first |= {trust.name: min(own)} if own else {}

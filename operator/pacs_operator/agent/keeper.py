@@ -121,7 +121,8 @@ class Keeper:
                 continue
             expired = trust.crl is not None and (trust.crl.next_update_utc or now) <= now
             refused = self._refuse_expired and ca is CaName.PEERS
-            self._problems.report(subject, CrlExpiredError(ca, refused=refused) if expired else CrlPastHalfLifeError(ca))
+            problem = CrlExpiredError(ca, refused=refused) if expired else CrlPastHalfLifeError(ca)
+            self._problems.report(subject, problem)
 
     def close(self) -> None:
         """Let go of the thread; a call under way is not waited for."""
