@@ -205,7 +205,8 @@ def refuse(world: World) -> None:
 def test_the_archives_own_list_that_ended_says_who_is_refused(world: World, ca: CaName) -> None:
     """Only the list by which devices are judged keeps them out."""
     world.agents.crl_next_update = {ca: rfc3339(world.now - timedelta(hours=1))}
-    world.process.reconcile(ARCHIVE)
+    world.now += timedelta(minutes=30)
+    world.settle(world.process)
     served = world.condition("CertificatesCurrent")
     assert (served["status"], served["reason"]) == ("False", "RevocationListExpired")
     assert "refused" not in served["message"]
