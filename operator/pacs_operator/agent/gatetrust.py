@@ -127,7 +127,7 @@ class ClientTrust:
     def list_ends(self) -> dict[str, datetime]:
         """Return when the first of the lists ends by which a named authority's certificates are judged."""
         ends = [(one.issuer, one.next_update_utc) for trust in self._trusts for one in trust.lists]
-        first = {}
+        first: dict[str, datetime] = {}
         for trust in self._trusts:
             # Also another's list, where it is that of a root they share: the handshake looks at all in the file.
             subjects = [certificate.subject for certificate in trust.chain]
