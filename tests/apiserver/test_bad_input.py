@@ -122,7 +122,7 @@ def test_ae_title_of_a_peer(crds: CustomObjectsApi, peer: dict, title: str) -> N
         (
             "spec.peers.expiredRevocationList",
             "Serve",
-            ["spec.peers.expiredRevocationList", '"Serve"', '"ServeAndViolate", "Refuse"'],
+            ["spec.peers.expiredRevocationList", '"Serve"', '"ServeAndViolate"', '"Refuse"'],
         ),
         ("spec.peers.allowedCIDRs", ["198.18.0.1/16"], ["allowedCIDRs", "198.18.0.1/16", "network address"]),
         ("spec.peers.allowedCIDRs", ["198.18.0.0/33"], ["allowedCIDRs", "198.18.0.0/33", "write for example"]),
