@@ -19,7 +19,7 @@ from pacs_operator.agent.keeper import Keeper
 from pacs_operator.agent.log import Event, configure, emit, emit_error
 from pacs_operator.agent.neighbour import Neighbour
 from pacs_operator.agent.paths import Surroundings
-from pacs_operator.domain.agentconfig import CONFIG_DIR, AgentConfig
+from pacs_operator.domain.agentconfig import CONFIG_DIR, POD_UID, AgentConfig
 from pacs_operator.domain.errors import PacsError, VaultError
 from pacs_operator.domain.names import Component
 from pacs_operator.vault.pods import PodVault
@@ -85,7 +85,8 @@ def neighbour_of(config: AgentConfig, surroundings: Surroundings) -> Neighbour:
 async def _run(config: AgentConfig) -> None:
     surroundings = Surroundings()
     vault = PodVault(config.vault)
-    context = Context(config, surroundings, vault, SystemClock(), data_keys=vault)
+    uid = os.environ.get(POD_UID, "")
+    context = Context(config, surroundings, vault, SystemClock(), data_keys=vault, pod_uid=uid)
     agent = asyncio.ensure_future(Agent(context, neighbour_of(config, surroundings)).run())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -14,6 +14,7 @@ from pacs_operator.agent.files import used_percent
 from pacs_operator.agent.keeper import Keeper
 from pacs_operator.agent.log import Event, emit
 from pacs_operator.agent.neighbour import Changes, IngestSource, Neighbour, ProbeStore, Sealing, StorageTest
+from pacs_operator.agent.offline import OfflineStart
 from pacs_operator.agent.observer import QUESTION_SECONDS, Observer
 from pacs_operator.agent.peersfile import NOBODY
 from pacs_operator.agent.schedule import backoff_seconds
@@ -23,6 +24,7 @@ from pacs_operator.agent.storagefeed import StorageFeed
 from pacs_operator.agent.webserver import WebServer
 from pacs_operator.agent.x509tools import describe
 from pacs_operator.domain.agentconfig import AgentStatus, IngestStatus, PeerActivity, StorageTold
+from pacs_operator.domain.errors import PacsError
 from pacs_operator.domain.names import CaName, Component
 from pacs_operator.domain.times import rfc3339
 
@@ -59,6 +61,8 @@ class Agent:
         self._database = None if access is None else DatabaseFeed(context, access)
         self._scrub = None if context.config.orthanc_url is None else ScrubFeed(context)
         self._sealing = None if wanted is None else SealingFeed(context)
+        sealing_to = context.config.offline
+        self._offline = None if sealing_to is None else OfflineStart(context, sealing_to.recipient, self.keeper)
         self._started = False
         self.health_port = 0
         self.control_port = 0
@@ -115,11 +119,14 @@ class Agent:
 
     async def _obtain(self) -> None:
         """Fill ``/tls`` and the list of data keys."""
-        await self.keeper.obtain_all()
+        await self.keeper.obtain_all(self._rescue)
         if self._storage is not None:
-            await self._storage.obtain()
+            await self._storage.obtain(self._rescue)
         if self._sealing is not None:
             self._sealing.follow()  # Orthanc reads it at its start
+
+    def _rescue(self, error: PacsError) -> bool:
+        return self._offline is not None and self._offline.rescue(error)
 
     async def _prepare(self) -> None:
         """Make all ready for the neighbour; the kubelet starts it after ``/startupz`` said yes."""
@@ -165,6 +172,8 @@ class Agent:
                 group.create_task(self._scrub.run())
             if self._sealing is not None:
                 group.create_task(self._sealing.run())
+            if self._offline is not None:
+                group.create_task(self._offline.run())
 
     def _files_changed(self, changes: Changes) -> None:
         self._certificates.add(changes)
@@ -223,6 +232,7 @@ class Agent:
             database=None if self._database is None else self._database.told,
             images_used_percent=await asyncio.to_thread(used_percent, self._context.surroundings.images),
             scrub=None if self._scrub is None else self._scrub.told,
+            offline=None if self._offline is None else self._offline.told,
         )
 
     def _sealed(self) -> tuple[int, int] | None:

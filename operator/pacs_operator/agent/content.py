@@ -64,8 +64,19 @@ class Keys:
         KeyMissingError
             It is not whole.
         """
+        return cls.parse(path.read_text("ascii"))
+
+    @classmethod
+    def parse(cls, listed: str) -> "Keys":
+        """Return the list that a text is.
+
+        Raises
+        ------
+        KeyMissingError
+            It is not whole.
+        """
         lineage, keys, whole = "", {}, False
-        for words in (line.split(" ") for line in path.read_text("ascii").splitlines()):
+        for words in (line.split(" ") for line in listed.splitlines()):
             match words:
                 case ["lineage", text]:
                     lineage = text

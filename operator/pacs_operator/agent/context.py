@@ -33,4 +33,5 @@ class Context:
     signer: Signer
     clock: Clock
     data_keys: DataKeyVault | None = None  # beside Orthanc alone
+    pod_uid: str = ""  # known where something is sealed for this very pod
     problems: Problems = field(default_factory=Problems)

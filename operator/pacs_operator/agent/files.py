@@ -85,6 +85,15 @@ def write_atomic(path: Path, data: bytes, mode: int) -> None:
         raise
 
 
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk: what was renamed into it is found there after a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def read_if_there(path: Path) -> bytes | None:
     """Return a file's content, or None when it does not exist."""
     try:

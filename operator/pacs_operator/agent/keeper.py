@@ -44,6 +44,7 @@ class Keeper:
         self._clock = context.clock
         self._problems = context.problems
         self._changed = changed
+        self.overdue: frozenset[str] = frozenset()  # subjects that did not come from Vault and are to be renewed
         self.renewing = 0  # calls to Vault under way or queued
         self._vault_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="vault")
 
@@ -53,8 +54,13 @@ class Keeper:
         known = frozenset(self.trust)
         return Changes(leaves=frozenset(self.leaves), roots=known, crls=known)
 
-    async def obtain_all(self) -> None:
+    async def obtain_all(self, rescue: Callable[[PacsError], bool] = lambda _: False) -> None:
         """Return when every file is in ``/tls``: found there and still good, or fetched however long it takes.
+
+        Parameters
+        ----------
+        rescue
+            Asked each time that Vault did not help; tells whether it put something into ``/tls`` instead.
 
         Raises
         ------
@@ -65,10 +71,17 @@ class Keeper:
         sweep_temporaries(self._surroundings.tls)
         for one in self._kept():
             if not one.load():
-                await self._until_renewed(one)
+                await self._until_renewed(one, lambda error, one=one: rescue(error) and one.load())  # type: ignore[misc]
+
+    def renew_all(self) -> None:
+        """Have everything renewed as soon as Vault answers: none of it is from this start."""
+        self.overdue = frozenset(one.subject for one in self._kept())
 
     async def run(self) -> None:
         """Renew whatever is due, for ever."""
+        for one in self._kept():
+            if one.subject in self.overdue:
+                one.due = self._clock.now()
         async with asyncio.TaskGroup() as group:
             for one in self._kept():
                 group.create_task(self._keep(one))
@@ -81,7 +94,7 @@ class Keeper:
             await sleep_until(self._clock, one.due)
             self._changed(await self._until_renewed(one))
 
-    async def _until_renewed(self, one: Kept) -> Changes:
+    async def _until_renewed(self, one: Kept, rescued: Callable[[PacsError], bool] = lambda _: False) -> Changes:
         failures = 0
         while True:
             self.renewing += 1
@@ -90,11 +103,15 @@ class Keeper:
             except (VaultError, CertificateMismatchError, OSError, KeyError, TypeError, ValueError) as error:
                 failures += 1
                 self.renewing -= 1
-                self._problems.report(one.subject, _typed(error))
+                typed = _typed(error)
+                self._problems.report(one.subject, typed)
+                if rescued(typed):
+                    return Changes()
                 await self._clock.sleep(backoff_seconds(failures, self._clock.jitter()))
             else:
                 self.renewing -= 1
                 self._problems.clear(one.subject)
+                self.overdue -= {one.subject}
                 return changes
 
     async def in_vault_thread(self, act: Callable[[], T]) -> T:

@@ -32,6 +32,8 @@ class Event(StrEnum):
     SCRUB_BEGAN = "ScrubBegan"
     SCRUB_FOUND = "ScrubFound"
     SCRUB_ENDED = "ScrubEnded"
+    START_SEALED = "StartSealed"
+    STARTED_OFFLINE = "StartedOffline"
     FAILED = "Failed"
 
 

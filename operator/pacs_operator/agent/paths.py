@@ -6,6 +6,8 @@ from pathlib import Path
 from pacs_operator.domain.agentconfig import (
     CONFIG_DIR,
     IMAGES_DIR,
+    OFFLINE_DIR,
+    OFFLINE_KEY_DIR,
     PEERS_DIR,
     RUN_DIR,
     SEALED_DIR,
@@ -36,6 +38,10 @@ class Surroundings:
         Folder of ``peers.json`` (ConfigMap, read-only).
     images
         The images' volume, where this agent has it.
+    offline
+        Folder on the node's disk that outlives a reboot with the pod, for the sealed file; where there is one.
+    offline_key
+        Folder of the Secret by which a person lets the pod start without Vault; empty while there is none.
     health_port
         Plain HTTP for the kubelet.
     control_port
@@ -50,6 +56,8 @@ class Surroundings:
     config: Path = Path(CONFIG_DIR)
     peers: Path = Path(PEERS_DIR)
     images: Path = Path(IMAGES_DIR)
+    offline: Path = Path(OFFLINE_DIR)
+    offline_key: Path = Path(OFFLINE_KEY_DIR)
     health_port: int = Port.AGENT_HEALTH
     control_port: int = Port.AGENT_CONTROL
     postgres_port: int = Port.POSTGRES

@@ -60,11 +60,20 @@ class StorageFeed:
         self._clock, self._problems, self._keeper = context.clock, context.problems, keeper
         self._sealed, self._max_chunks = sealed, wanted.max_chunks or MAX_CHUNKS
         self.told: StorageTold | None = None
+        self._failure: PacsError | None = None  # the last one
 
-    async def obtain(self) -> None:
-        """Return when every data key is in the list, however long it takes, and say what is in the way."""
+    async def obtain(self, rescue: Callable[[PacsError], bool] = lambda _: False) -> None:
+        """Return when every data key is in the list, however long it takes, and say what is in the way.
+
+        Parameters
+        ----------
+        rescue
+            Asked each time that Vault did not help; tells whether it put the list there instead.
+        """
         failures = 0
-        while not await self._keep():
+        while not await self._keep() and self._keys.active is None:  # a successor that is due may wait
+            if self._failure is not None and rescue(self._failure):
+                continue
             failures += 1
             await self._clock.sleep(backoff_seconds(failures, self._clock.jitter()))
 
@@ -81,7 +90,8 @@ class StorageFeed:
         active = await self._asked(KEYS, partial(self._keys.keep, full=full))
         if active is not None:
             self._tell_room()
-            self.told = StorageTold(active_key=active, keys=self._keys.count)
+        if self._keys.active is not None:
+            self.told = StorageTold(active_key=self._keys.active, keys=self._keys.count)
         return active is not None
 
     def _tell_room(self) -> None:
@@ -95,7 +105,8 @@ class StorageFeed:
         try:
             answer = await self._keeper.in_vault_thread(partial(act, self._clock.now()))
         except (AgentError, VaultError, OSError) as error:
-            self._problems.report(subject, _typed(error))
+            self._failure = _typed(error)
+            self._problems.report(subject, self._failure)
             return None
         self._problems.clear(subject)
         return answer

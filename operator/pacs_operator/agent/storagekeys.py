@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 
 from pacs_operator.agent.content import KeyMissingError, Keys
 from pacs_operator.agent.errors import AgentError
-from pacs_operator.agent.files import PRIVATE, read_if_there, require_memory, write_atomic
+from pacs_operator.agent.files import PRIVATE, read_if_there, require_memory, sync_folder, write_atomic
 from pacs_operator.domain.agentconfig import Time
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.times import parse_time, rfc3339
@@ -107,6 +107,7 @@ class StorageKeys:
         self._plain: dict[int, bytes] = {}
         self._rewrapped: datetime | None = None
         self.refused: StorageKeysFullError | None = None
+        self.active: int | None = None  # data key of new images in the list that was written
 
     def keep(self, now: datetime, full: int | None = None) -> int:
         """Have every key in memory and one that is young enough; return the id of the one for new images.
@@ -133,6 +134,7 @@ class StorageKeys:
         if not known:
             known.append(self._make(1, now))
         elif known[-1].id == full or now - parse_time(known[-1].created) >= self._max_age:
+            self._publish(known[-1].id)  # the next one may wait for Vault, images do not
             self.refused = self._no_room(known[-1].id + 1)
             known += [] if self.refused else [self._make(known[-1].id + 1, now)]
         self._publish(known[-1].id)
@@ -247,12 +249,13 @@ class StorageKeys:
     def _write(self, key: WrappedKey) -> None:
         content = key.model_dump_json(by_alias=True, indent=1).encode()
         write_atomic(self._place.wrapped / f"{key.id}.json", content, PRIVATE)
-        _sync_folder(self._place.wrapped)
+        sync_folder(self._place.wrapped)
 
     def _publish(self, active: int) -> None:
         content = ring_of(self._lineage, active, self._plain)
         if read_if_there(self._place.ring) != content:
             write_atomic(self._place.ring, content, PRIVATE)
+        self.active = active
 
 
 def ring_of(lineage_id: str, active: int, keys: dict[int, bytes]) -> bytes:
@@ -290,11 +293,3 @@ def _version(wrapped: str) -> int:
 def _any(folder: Path) -> bool:
     """Tell whether a file lies anywhere below, without listing more than is needed."""
     return any(files for _, _, files in os.walk(folder))
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import CaName, Component
+from pacs_operator.domain.offline import Recipient
 from pacs_operator.domain.times import parse_time
 
 TLS_DIR = "/tls"
@@ -28,6 +29,9 @@ DATABASE_CA_FILE = f"{CONFIG_DIR}/database-ca.pem"  # of an external index
 DATABASE_SECRET_DIR = "/etc/pacs-database"  # noqa: S105  # a path: Secret with its password, the agent's alone
 DATABASE_PASS_FILE = f"{RUN_DIR}/orthanc/pgpass"  # the password as libpq reads it, in memory
 STORAGE_RING_FILE = f"{RUN_DIR}/storage.keys"  # the data keys for the storage plugin, in memory
+OFFLINE_DIR = "/var/lib/pacs-offline"  # on the node's disk: the one sealed file
+OFFLINE_KEY_DIR = "/etc/pacs-offline"  # Secret of a person's, where there is one: the private half and its end
+POD_UID = "PACS_POD_UID"  # environment of agents that seal: a sealed file is of one pod
 SEALING_FILE = "sealing.json"  # in PEERS_DIR of Orthanc's pod
 TOKEN_FILE = "/var/run/secrets/pacs/token"  # noqa: S105  # a path: projected token with Vault's audience
 
@@ -105,6 +109,12 @@ class DatabaseAccess(Model):
     pass_file: str | None = None  # where libpq looks for the password, in memory
 
 
+class OfflineRecipient(Model):
+    """To whom the agent seals what its pod needs for a start while Vault is away."""
+
+    recipient: Recipient
+
+
 class AgentConfig(Model):
     """All an agent knows; it has no access to the Kubernetes API."""
 
@@ -130,6 +140,7 @@ class AgentConfig(Model):
     web_socket: str | None = None  # orthanc: runtime API socket of the HAProxy that takes DICOMweb from the gate
     gate_slots: int = 256  # gate: number of peer backends in haproxy.cfg
     postgres_socket_dir: str | None = None  # postgres: UNIX socket folder, for reload and readiness
+    offline: OfflineRecipient | None = None  # None: nothing is sealed, and nothing starts without Vault
 
 
 class Told(Model):
@@ -269,6 +280,14 @@ class ScrubTold(Told):
     running: ScrubPass | None = None
 
 
+class OfflineTold(Told):
+    """What a pod could be started by while Vault is away, and whether it was."""
+
+    recipient: Word  # fingerprint of the key to which it is sealed
+    sealed: Time | None = None  # when the file was last written; None: not yet, or it cannot be
+    started: Time | None = None  # since when the pod lives on what was sealed; None: on what Vault gave
+
+
 class AgentStatus(Told):
     """Answer of ``GET /status`` on the control port."""
 
@@ -287,3 +306,4 @@ class AgentStatus(Told):
     database: DatabaseTold | None = None  # Orthanc's agent alone, with an external index
     images_used_percent: Annotated[int, Field(ge=0, le=100)] | None = None  # Orthanc's agent, where it has the volume
     scrub: ScrubTold | None = None  # Orthanc's agent, while a scrub is asked for
+    offline: OfflineTold | None = None

@@ -18,6 +18,7 @@ from pacs_operator.domain.largest import LargestObject, check_memory
 from pacs_operator.domain.legacy import LegacyPorts, StaffedHours
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import PROBE_AE_TITLE, Component, Port
+from pacs_operator.domain.offline import OfflineStart, check_recipient
 from pacs_operator.domain.peer import Right, TlsTier
 from pacs_operator.domain.scrub import Scrub
 from pacs_operator.domain.storable import check_transfer_syntaxes
@@ -241,6 +242,7 @@ class ArchiveSpec(Model):
     storage: ImageStorage
     database: Database
     encryption: Encryption
+    offline_start: OfflineStart | None = None
     gate: Gate
     scheduling: Scheduling = Scheduling()
     conformance: Conformance = Conformance()
@@ -295,6 +297,8 @@ class ArchiveSpec(Model):
                 "spec.encryption.index.mode: StorageClass while spec.database.mode is External, without a volume here",
                 action="leave spec.encryption.index out, or say None and the reason",
             )
+        if self.offline_start:
+            check_recipient(self.offline_start.recipient, "spec.offlineStart.recipient")
         check_memory(self.storage, self.scheduling.orthanc.memory_mi)
         if self.encryption.data_key_max_chunks and not self.encryption.on:
             raise InvalidSpecError(
