@@ -43,6 +43,7 @@ CHANGES: dict[str, Any] = {
     "gate.service.annotations": {"example.org/a": "b"},
     "gate.replicas": 3,
     "gate.maxAssociations": 65,
+    "offlineStart.recipient": "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=",
     "scheduling.nodeSelector": {"disk": "fast"},
     "scheduling.tolerations.key": [{"key": "a", "operator": "Exists"}],
     "scheduling.tolerations.operator": [{"key": "a", "operator": "Exists", "effect": "NoSchedule"}],
@@ -85,6 +86,8 @@ ELSEWHERE = {
     "peers.issuers.crlPEM": "told live: test_issuers",
     "peers.issuers.noCRLReason": "is shown, and lets a list be absent: test_issuers",
     "peers.issuers.allowedDomains": "decides who is accepted: test_issuers",
+    "offlineStart.holder": "is shown in status.offlineStart: test_offline",
+    "offlineStart.reason": "is shown in status.offlineStart: test_offline",
     "breakGlass.maxHours": "decides who is let in: test_breakglass",
     "dicomweb.nodePort": "rendered while DICOMweb is on: test_dicomweb of tests/render",
     "dicomweb.limits.maxBodyMi": "rendered while DICOMweb is on: test_dicomweb of tests/render",
@@ -164,6 +167,8 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         node["type"] = "LoadBalancer"
     if path == "encryption.mode":
         del node["reason"]
+    if path == "offlineStart.recipient":
+        node |= {"holder": "IT", "reason": "a power cut"}
     if path == "storage.maxObjectSenders":
         spec["storage"]["maxObjectMi"] = 900
     if path in ("encryption.dataKeyMaxAgeDays", "encryption.dataKeyMaxChunks"):

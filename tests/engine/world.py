@@ -13,6 +13,7 @@ from pacs_operator.domain.agentconfig import (
     DatabaseTold,
     IngestStatus,
     LeafStatus,
+    OfflineTold,
     PeerActivity,
     ScrubTold,
     StorageTold,
@@ -121,6 +122,7 @@ class SimulatedAgents:
         self.database: DatabaseTold | None = None  # what Orthanc's agent found of an external index
         self.crl_next_update: dict[names.CaName, str] = {}
         self.problems: dict[str, str] = {}  # what Orthanc's agent says is wrong
+        self.offline: dict[Component, OfflineTold] = {}  # what agents have sealed
         self.scrub: ScrubTold | None = None  # what Orthanc's agent tells of the stored images
         self.ingest: IngestStatus | None = IngestStatus.model_validate({"quarantine": {"held": 0, "bytes": 0}})
 
@@ -149,6 +151,7 @@ class SimulatedAgents:
             peers_revision=self._world.live_revision(component),
             leaves=leaves,
             crl_next_update=self.crl_next_update,
+            offline=self.offline.get(component),
             peers=self.activity if component is Component.ORTHANC else [],
             **({told: vars(self)[told] for told in _BESIDE_ORTHANC} if component is Component.ORTHANC else {}),
         )

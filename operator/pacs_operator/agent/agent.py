@@ -14,8 +14,8 @@ from pacs_operator.agent.files import used_percent
 from pacs_operator.agent.keeper import Keeper
 from pacs_operator.agent.log import Event, emit
 from pacs_operator.agent.neighbour import Changes, IngestSource, Neighbour, ProbeStore, Sealing, StorageTest
-from pacs_operator.agent.offline import OfflineStart
 from pacs_operator.agent.observer import QUESTION_SECONDS, Observer
+from pacs_operator.agent.offline import OfflineStart
 from pacs_operator.agent.peersfile import NOBODY
 from pacs_operator.agent.schedule import backoff_seconds
 from pacs_operator.agent.scrub import ScrubFeed

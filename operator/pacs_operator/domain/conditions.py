@@ -29,6 +29,7 @@ class ConditionType(StrEnum):
     PEER_ISSUERS = "PeerIssuers"  # only once an archive named authorities of the hospital
     BREAK_GLASS = "BreakGlass"  # only once somebody approved a break-glass reader
     CONTAINED = "Contained"  # only once an archive was contained
+    OFFLINE_START = "OfflineStart"  # only once an archive declared a key for it
     INGEST_CLEAN = "IngestClean"
     ORPHANED = "Orphaned"  # only while deleting: something is left in Vault that we could not remove in time
     DELETION_BLOCKED = "DeletionBlocked"  # only while deleting with policy Delete: what still keeps the data

@@ -210,6 +210,24 @@ class ContainmentStatus(Model):
     spared: Annotated[list[str], Field(max_length=16)] = []  # namespace/name
 
 
+class OfflinePod(Model):
+    """One pod: when it last sealed what its start needs, and since when it lives on that."""
+
+    name: str
+    sealed: Time | None = None
+    started: Time | None = None
+
+
+class OfflineStatus(Model):
+    """By which key the archive's pods can start while Vault is away; absent while none is declared."""
+
+    recipient: str  # fingerprint: SHA-256 over the public half, hex
+    holder: Annotated[str, Field(max_length=128)]
+    reason: Annotated[str, Field(max_length=256)]
+    pods: Annotated[list[OfflinePod], Field(max_length=16)] = []
+    last_started: Time | None = None  # when a pod last started by this key, in a drill or an outage
+
+
 class ArchiveStatus(Model):
     """``PacsArchive.status``."""
 
@@ -228,6 +246,7 @@ class ArchiveStatus(Model):
     legacy: LegacyStatus | None = None
     break_glass: BreakGlassStatus | None = None
     containment: ContainmentStatus | None = None
+    offline_start: OfflineStatus | None = None
     waiting: Annotated[list[str], Field(max_length=MAX_WAITING)] = []
     last_handled_reencrypt_token: Annotated[str, Field(max_length=253)] | None = None
     last_handled_conformance_token: Annotated[str, Field(max_length=253)] | None = None

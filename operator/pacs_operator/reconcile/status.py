@@ -33,6 +33,7 @@ from pacs_operator.reconcile import (
     ingest,
     issuers,
     legacy,
+    offline,
     scrub,
     volumes,
 )
@@ -62,6 +63,7 @@ _ANNOUNCED = (
     ConditionType.PEER_ISSUERS,
     ConditionType.BREAK_GLASS,
     ConditionType.CONTAINED,
+    ConditionType.OFFLINE_START,
     ConditionType.INGEST_CLEAN,
     ConditionType.ORPHANED,
     ConditionType.DELETION_BLOCKED,
@@ -74,6 +76,7 @@ _ONLY_WHEN_TRUE = (
     ConditionType.ORPHANED,
     ConditionType.DELETION_BLOCKED,
 )  # absent until they first hold
+_ONLY_WHEN_ASKED = (ConditionType.PEER_ISSUERS, ConditionType.OFFLINE_START)  # absent until the spec has it
 _BAD_WHEN_TRUE = (ConditionType.STALLED, *_ONLY_WHEN_TRUE)
 
 
@@ -87,7 +90,7 @@ def announce(run: Pass) -> None:
     run.set(ConditionType.RECONCILING, "True", "Progressing", "The new generation is being worked on")
     for kind in ConditionType:
         known = any(condition.type is kind for condition in run.observed.conditions)
-        if not known and kind not in (ConditionType.RECONCILING, ConditionType.PEER_ISSUERS, *_ONLY_WHEN_TRUE):
+        if not known and kind not in (ConditionType.RECONCILING, *_ONLY_WHEN_ASKED, *_ONLY_WHEN_TRUE):
             run.set(kind, "Unknown", "Pending", "Not looked at yet")
     run.status = run.observed
     write(run)
@@ -122,6 +125,7 @@ def fill(run: Pass) -> None:
     exposure.report(run)
     legacy.report(run)
     issuers.report(run)
+    offline.report(run)
     ingest.condition(run)
     _summary(run)
 

@@ -27,7 +27,7 @@ from pacs_operator.domain.names import (
     service_dns,
 )
 from pacs_operator.domain.scrub import SCRUB_FILE
-from pacs_operator.render import database, pods, sizes
+from pacs_operator.render import database, offline, pods, sizes
 from pacs_operator.render.manifests import Manifest, config_map, document
 
 CONFIG_FILE = f"{CONFIG_DIR}/agent.json"
@@ -89,6 +89,7 @@ def config(desired: Desired, component: Component) -> AgentConfig:
         control_leaf="control" if serves else None,
         control_clients=_control_clients(desired, component) if serves else {},
         ae_title=desired.archive.spec.dicom.ae_title,
+        offline=offline.recipient(desired) if serves else None,
         **specific,
     )
 
@@ -141,7 +142,7 @@ def sidecar(desired: Desired, component: Component, more_mounts: Sequence[Manife
     mounts = [pods.MOUNT_CONFIG, pods.MOUNT_TOKEN, pods.MOUNT_TLS_WRITABLE, pods.MOUNT_RUN_WRITABLE]
     if component in (Component.GATE, Component.ORTHANC):
         mounts.append(pods.MOUNT_PEERS)
-    mounts += more_mounts
+    mounts += [*more_mounts, *offline.mounts(desired)]
     return pods.container(
         "agent",
         desired.release.images.tools,
@@ -155,6 +156,7 @@ def sidecar(desired: Desired, component: Component, more_mounts: Sequence[Manife
         ],
         startupProbe=pods.http_probe("/startupz", period=_STARTUP_PERIOD_SECONDS, failures=_STARTUP_FAILURES),
         livenessProbe=pods.http_probe("/livez", period=10, failures=6, timeout=5),
+        **offline.environment(desired),
     )
 
 

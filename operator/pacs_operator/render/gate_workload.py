@@ -2,7 +2,7 @@
 
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import OUTBOUND_SERVICE, Component, Port
-from pacs_operator.render import agent, pods, services, sizes
+from pacs_operator.render import agent, offline, pods, services, sizes
 from pacs_operator.render.gate import gate_config
 from pacs_operator.render.manifests import Manifest, config_map, namespaced, selector
 
@@ -98,9 +98,12 @@ def workload(desired: Desired) -> Manifest:
         config_map=NAME,
         init_containers=[agent.sidecar(desired, Component.GATE)],
         containers=[_haproxy(desired)],
-        volumes=[pods.run_volume(), pods.peers_volume()],
+        volumes=[pods.run_volume(), pods.peers_volume(), *offline.volumes(desired)],
         grace_seconds=_GRACE_SECONDS,
-        fields={"topologySpreadConstraints": [_spread(pod_selector, key) for key in _SPREAD_OVER]},
+        fields={
+            "topologySpreadConstraints": [_spread(pod_selector, key) for key in _SPREAD_OVER],
+            **offline.scheduling(desired),
+        },
     )
     head = namespaced(desired, "Deployment", NAME, Component.GATE)
     return {

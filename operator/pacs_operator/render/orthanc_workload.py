@@ -11,7 +11,7 @@ from pacs_operator.domain.agentconfig import (
 )
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import ANNOTATION_DATABASE, ANNOTATION_ENCRYPTION, REENCRYPTING, Component, Port
-from pacs_operator.render import agent, database, gate, orthanc_config, pods, services, sizes
+from pacs_operator.render import agent, database, gate, offline, orthanc_config, pods, services, sizes
 from pacs_operator.render.manifests import Manifest, config_map, document, namespaced, selector, volume_size
 
 NAME = Component.ORTHANC.value
@@ -96,8 +96,10 @@ def workload(desired: Desired) -> Manifest:
             pods.in_memory("tmp", "64Mi"),
             *database.volumes(desired),
             *_web_volumes(desired),
+            *offline.volumes(desired),
         ],
         grace_seconds=_GRACE_SECONDS,
+        fields=offline.scheduling(desired),
     )
     return stateful_set(desired, Component.ORTHANC, pods.template(desired, pod))
 

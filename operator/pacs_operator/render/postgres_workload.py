@@ -3,7 +3,7 @@
 from pacs_operator.domain.agentconfig import CONFIG_DIR
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import Component, Port
-from pacs_operator.render import agent, pods, postgres_config, services, sizes
+from pacs_operator.render import agent, offline, pods, postgres_config, services, sizes
 from pacs_operator.render.manifests import Manifest, config_map
 from pacs_operator.render.orthanc_workload import claim, stateful_set
 
@@ -44,8 +44,14 @@ def workload(desired: Desired) -> Manifest:
         config_map=NAME,
         init_containers=[_prepare(desired), agent.sidecar(desired, Component.POSTGRES)],
         containers=[_postgres(desired)],
-        volumes=[pods.run_volume(), pods.claim(DATABASE_CLAIM), pods.in_memory("tmp", "16Mi")],
+        volumes=[
+            pods.run_volume(),
+            pods.claim(DATABASE_CLAIM),
+            pods.in_memory("tmp", "16Mi"),
+            *offline.volumes(desired),
+        ],
         grace_seconds=_GRACE_SECONDS,
+        fields=offline.scheduling(desired),
     )
     return stateful_set(desired, Component.POSTGRES, pods.template(desired, pod))
 
