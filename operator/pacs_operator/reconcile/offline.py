@@ -105,8 +105,8 @@ def _vault(run: Pass, status: OfflineStatus) -> None:
     if offline:
         since = min(pod.started for pod in offline if pod.started)
         text = (
-            f"{len(offline)} of {len(status.pods)} pods started offline since {since} by key {status.recipient} and have not "
-            f"renewed at Vault yet{f' ({away.reason}: {away.message})' if away else ''}; bring Vault back before their "
+            f"{len(offline)} of {len(status.pods)} pods started offline since {since} by key {status.recipient} and "
+            f"have not renewed at Vault yet{f' ({away.reason}: {away.message})' if away else ''}; bring Vault back before their "
             f"certificates end, then delete Secret {SECRET} in every zone ({_GUIDE})"
         )
         run.set(ConditionType.VAULT_READY, "False", "StartedOffline", text)
