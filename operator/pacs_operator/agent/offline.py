@@ -13,7 +13,6 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from pacs_operator.domain.times import rfc3339
 from pacs_operator.agent.content import KeyMissingError, Keys
 from pacs_operator.agent.context import Context
 from pacs_operator.agent.errors import AgentConfigError, AgentError, CertificateMismatchError
@@ -25,6 +24,7 @@ from pacs_operator.agent.x509tools import check_credential, load_crl, load_root,
 from pacs_operator.domain import offline
 from pacs_operator.domain.agentconfig import OfflineTold
 from pacs_operator.domain.errors import PacsError
+from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.vault.errors import VaultFailedError, VaultSealedError, VaultUnreachableError
 
 FILE = "sealed.json"
@@ -229,7 +229,7 @@ def opened(folder: Path, fingerprint: str, now: datetime) -> X25519PrivateKey:
         end = (folder / offline.NOT_AFTER_FILE).read_text("ascii").strip()
         if not _TIME.fullmatch(end):
             raise ValueError
-        not_after = datetime.fromisoformat(end.replace("Z", "+00:00"))
+        not_after = parse_time(end)
         key = load_pem_private_key((folder / offline.PRIVATE_FILE).read_bytes(), password=None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm):
         raise _invalid() from None

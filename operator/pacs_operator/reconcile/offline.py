@@ -5,9 +5,9 @@ from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.names import LABEL_COMPONENT
 from pacs_operator.domain.offline import SECRET, OfflineStart, fingerprint
 from pacs_operator.domain.status import OfflinePod, OfflineStatus
+from pacs_operator.domain.times import parse_time
 from pacs_operator.kube.port import Manifest, labels_of, metadata
 from pacs_operator.reconcile.agents import serving
-from pacs_operator.reconcile.conformance import parse_time
 from pacs_operator.reconcile.context import Pass
 
 _NAMED = 4
@@ -104,10 +104,11 @@ def _vault(run: Pass, status: OfflineStatus) -> None:
     offline = [pod for pod in status.pods if pod.started]
     if offline:
         since = min(pod.started for pod in offline if pod.started)
+        why = f" ({away.reason}: {away.message})" if away else ""
         text = (
             f"{len(offline)} of {len(status.pods)} pods started offline since {since} by key {status.recipient} and "
-            f"have not renewed at Vault yet{f' ({away.reason}: {away.message})' if away else ''}; bring Vault back before their "
-            f"certificates end, then delete Secret {SECRET} in every zone ({_GUIDE})"
+            f"have not renewed at Vault yet{why}; bring Vault back before their certificates end, then delete Secret "
+            f"{SECRET} in every zone ({_GUIDE})"
         )
         run.set(ConditionType.VAULT_READY, "False", "StartedOffline", text)
     elif away is not None:
