@@ -58,13 +58,13 @@ class Node:
         found = {path.name: path.read_bytes() for path in self.place.tls.iterdir() if path.is_file()}
         return found | ({"ring": self.place.ring.read_bytes()} if self.place.ring.exists() else {})
 
-    def bring(self, key: X25519PrivateKey = RIGHT, hours: float = 2, **instead: str) -> None:
+    def bring(self, key: X25519PrivateKey = RIGHT, hours: float = 2, instead: dict[str, str] | None = None) -> None:
         """Do what the kubelet does with a person's Secret."""
         self.take_away()
         self.place.offline_key.mkdir()
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
         end = (datetime.now(UTC) + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
-        for name, text in ({"notAfter": end, "private.pem": pem} | instead).items():
+        for name, text in ({"notAfter": end, "private.pem": pem} | (instead or {})).items():
             (self.place.offline_key / name).write_text(text)
 
     def take_away(self) -> None:
@@ -245,9 +245,9 @@ REFUSALS: dict[str, tuple[str, Callable[[Node], None]]] = {
     "wrong private half": ("OfflineKeyWrong", lambda node: node.bring(WRONG)),
     "time over": ("OfflineKeyExpired", lambda node: node.bring(hours=-0.01)),
     "73 hours": ("OfflineKeyTooLong", lambda node: node.bring(hours=73)),
-    "no time": ("OfflineKeyInvalid", lambda node: node.bring(notAfter="tomorrow")),
-    "no such day": ("OfflineKeyInvalid", lambda node: node.bring(notAfter="2026-02-31T00:00:00Z")),
-    "no key": ("OfflineKeyInvalid", lambda node: node.bring(**{"private.pem": "none"})),
+    "no time": ("OfflineKeyInvalid", lambda node: node.bring(instead={"notAfter": "tomorrow"})),
+    "no such day": ("OfflineKeyInvalid", lambda node: node.bring(instead={"notAfter": "2026-02-31T00:00:00Z"})),
+    "no key": ("OfflineKeyInvalid", lambda node: node.bring(instead={"private.pem": "none"})),
     "no file": ("OfflineFileMissing", _no_file),
     "altered": ("OfflineFileAltered", _tampered),
     "another time": ("OfflineFileAltered", _later),
