@@ -236,7 +236,7 @@ def test_killed_after_the_wrapped_key_was_written_it_is_taken_up(place: Place, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(storagekeys, "_sync_folder", killed)
+        patched.setattr(storagekeys, "sync_folder", killed)
         keys(vault, place).keep(NOW)
     assert not place.ring.exists()
     assert keys(vault, place).keep(NOW) == 1
