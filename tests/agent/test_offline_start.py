@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import io
 import json
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -256,7 +257,9 @@ REFUSALS: dict[str, tuple[str, Callable[[Node], None]]] = {
 
 
 @pytest.mark.parametrize(("reason", "spoil"), REFUSALS.values(), ids=list(REFUSALS))
-async def test_it_goes_on_waiting_and_says_why(reason: str, spoil: Callable[[Node], None], rebooted: Node) -> None:
+async def test_it_goes_on_waiting_and_says_why(
+    reason: str, spoil: Callable[[Node], None], rebooted: Node, log: io.StringIO
+) -> None:
     good = rebooted.file.read_bytes()
     spoil(rebooted)
     async with running(rebooted, CONFIG, _vault(away())) as agent:
@@ -266,6 +269,7 @@ async def test_it_goes_on_waiting_and_says_why(reason: str, spoil: Callable[[Nod
         rebooted.bring()
         await eventually(agent.started, "with what is right it starts")
         assert (await told(agent)).started is not None
+    assert '"StartedOffline"' in log.getvalue() and "PRIVATE" not in log.getvalue()
 
 
 @pytest.mark.parametrize("rewritten", [False, True])

@@ -111,7 +111,7 @@ def test_a_reboot_while_vault_is_sealed(
     assert not ct1.echo()
     bring(archive, declared)
     until("the archive serves without Vault", ct1.echo, 300, every=2)
-    assert agents_say(archive, "StartedOffline")
+    until("agents say by what they started", lambda: agents_say(archive, "StartedOffline"), 30, every=2)
     assert {name: pod.uid for name, pod in archive.archive_pods().items()} == {
         name: pod.uid for name, pod in before.items()
     }
