@@ -97,6 +97,7 @@ def _log(archive: Cluster, zone: str) -> str:
     return archive.kubectl("logs", "-n", zone, *pods, "-c", "agent", check=False)
 
 
+@pytest.mark.timeout(1200)  # each wait may last as long as agents' and the kubelet's own pauses between two looks
 def test_a_reboot_while_vault_is_sealed(
     declared: X25519PrivateKey, archive: Cluster, ct1: Modality, tmp_path: Path
 ) -> None:
