@@ -70,7 +70,15 @@ compiler:
 	{ apt-get update -q && apt-get install -y -q --no-install-recommends g++ make libssl-dev; } || \
 	{ echo "g++, make and libssl-dev are needed: install them by this system's own means" >&2; exit 1; }
 
-.PHONY: compiler demo clean images images-push docs format lint shellcheck
+# the second DICOM stack that tests speak; in no image
+dcmtk:
+	@command -v echoscu storescu findscu >/dev/null && exit; \
+	echo "DCMTK is missing: installing its Debian package"; \
+	apt-get install -y -q --no-install-recommends dcmtk || \
+	{ apt-get update -q && apt-get install -y -q --no-install-recommends dcmtk; } || \
+	{ echo "DCMTK's programs are needed: install them by this system's own means" >&2; exit 1; }
+
+.PHONY: compiler dcmtk demo clean images images-push docs format lint shellcheck
 
 lock: ## resolve requirements anew (needs uv); one resolution, two subsets
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -q -o requirements/dev.txt
@@ -93,7 +101,7 @@ prepare: venv ## build what the other tiers run on: cluster binaries and images
 	$(TESTBED) build
 	images/build --rootfs
 
-test-process: venv compiler ## each process alone, against real OpenBao, HAProxy, Orthanc and PostgreSQL
+test-process: venv compiler dcmtk ## each process alone, against real OpenBao, HAProxy, Orthanc and PostgreSQL
 	$(PYTEST) $(SIDE_BY_SIDE) --junitxml=build/proof/process.xml tests/vault tests/agent tests/gate tests/probes tests/images tests/storage tests/importer
 
 test-api: venv ## schema, rules, admission and rights on a real API server

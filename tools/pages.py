@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pacs_operator.domain import checks
-from pacs_operator.domain.checkcatalog import CHECKS
+from pacs_operator.domain.checkcatalog import CHECKS, SECOND_STACK
 from pacs_operator.domain.checks import Check, Group
 from pacs_operator.domain.conformanceconfig import Bounds
 from pacs_operator.domain.connections import CONNECTIONS, VAULT, Connection, End, Outside
@@ -35,6 +35,8 @@ A run does {count} checks, as two peers of its own and as strangers. It starts w
 Each attack has an **allowed twin** that differs from it in one property and must succeed on the same path. Before it attacks, the client shows on a deliberately weak server of its own that it can do what it is about to try. An attack that was refused while its twin failed proves nothing and is `NotRun`, not `Passed`. Checks marked *each* are made against every gate replica by its own address.
 
 An archive that has only just come up lets its gates answer "try again later" (A-ASSOCIATE-RJ 2/3/1). A run waits for that as a modality would: every gate together gets {settle} s from the run's begin, and only then is the answer a failure.
+
+Of the {second} checks marked *DCMTK* two independent DICOM stacks say the same: a run speaks by pynetdicom or by PDUs of its own, and the repository's tests (`tests/images/test_second_stack.py`) make the same attempts with DCMTK's programs on a real gate and Orthanc, and compare what each was told.
 
 A run proves what is listed here, at that time, from the zone `ops`, and no more.
 """  # noqa: E501  # one paragraph, one line
@@ -155,8 +157,8 @@ def imports() -> str:
 def check_row(check: Check) -> list[str]:
     """Return one check for people."""
     info = CHECKS[check]
-    each = "each" if info.each_replica else ""
-    return [f"`{check.value}`", info.title, info.twin or "", each, info.threat]
+    each, second = "each" if info.each_replica else "", "DCMTK" if check in SECOND_STACK else ""
+    return [f"`{check.value}`", info.title, info.twin or "", each, second, info.threat]
 
 
 def codes() -> str:
@@ -168,8 +170,15 @@ def codes() -> str:
 
 def conformance() -> str:
     """Return the page on the conformance pod."""
-    parts = [CONFORMANCE_HEAD.format(count=len(CHECKS), settle=Bounds().settle_seconds)]
-    head = ["check", "what is tried, and what must come of it", "allowed twin", "replicas", "what could happen else"]
+    parts = [CONFORMANCE_HEAD.format(count=len(CHECKS), second=len(SECOND_STACK), settle=Bounds().settle_seconds)]
+    head = [
+        "check",
+        "what is tried, and what must come of it",
+        "allowed twin",
+        "replicas",
+        "second stack",
+        "what could happen else",
+    ]
     for group in Group:
         rows = [check_row(check) for check, info in CHECKS.items() if info.group is group]
         parts.append(f"## {group.value}\n\n{table(head, rows)}")

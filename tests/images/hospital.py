@@ -28,6 +28,7 @@ from pacs_operator.agent.orthanc import OrthancNeighbour
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.domain.agentconfig import AgentConfig
 from pacs_operator.domain.gatepeers import LivePeer, LivePeers
+from pacs_operator.domain.names import PROBE_AE_TITLE, PROBE_STORE_ONLY_AE_TITLE
 from pacs_operator.domain.outbound import Outbound
 from pacs_operator.domain.peer import Right
 from pacs_operator.domain.probepeers import probe_peers
@@ -39,7 +40,7 @@ from tests.gate.process import Gate, Site, running_gate
 from tests.machine import enterable
 
 from .conftest import Image, wait_for
-from .orthanc_server import Orthanc, instance, orthanc
+from .orthanc_server import SECTION, Orthanc, instance, orthanc
 
 _studies = itertools.count(1)
 SUCCESS, WARNING, UNABLE = 0x0000, 0xB000, 0xC000
@@ -198,6 +199,7 @@ def running_hospital(image: Image, folder: Path) -> Iterator[Hospital]:
         "DicomAet": "RADIOLOGY", "StrictAetComparison": True, "DicomModalitiesInDatabase": False,
         "DicomAlwaysAllowStore": False, "DicomAlwaysAllowEcho": False, "DicomAlwaysAllowFind": False,
         "DicomAlwaysAllowGet": False, "DicomAlwaysAllowMove": False, "ConcurrentJobs": 16, "JobsHistorySize": 1000,
+        "PacsArchive": {**SECTION, "ProbeAETitles": [PROBE_AE_TITLE, PROBE_STORE_ONLY_AE_TITLE]},
     }  # fmt: skip
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(orthanc(image, folder, **tls))

@@ -1,6 +1,6 @@
 """The catalog of conformance checks: what each one tries, its allowed twin, and which threat it covers."""
 
-from pacs_operator.domain.checks import Check, CheckInfo, Group
+from pacs_operator.domain.checks import WEB_CHECKS, Check, CheckInfo, Group
 
 CHECKS: dict[Check, CheckInfo] = {
     Check.GATE_REPLICAS: CheckInfo(
@@ -328,3 +328,23 @@ CHECKS: dict[Check, CheckInfo] = {
 }
 
 NETWORK_CHECKS: frozenset[Check] = frozenset(check for check, info in CHECKS.items() if info.group is Group.NETWORK)
+
+_ONE_STACK = frozenset(
+    {
+        Check.GATE_REPLICAS,
+        Check.GET_EQUAL,
+        Check.OLD_TLS_REFUSED,
+        Check.UNGRANTED_GET_REFUSED,
+        Check.SESSION_RESUMPTION_REFUSED,
+        Check.IDLE_CONNECTIONS_HARMLESS,
+        Check.SLOW_REQUESTS_HARMLESS,
+        Check.SILENT_ASSOCIATIONS_HARMLESS,
+        Check.ASSOCIATION_LIMIT_HELD,
+        Check.CONTROL_FOREIGN_REFUSED,
+        Check.CONTROL_ROUTE_REFUSED,
+        Check.OBJECTS_REMOVED,
+        Check.NO_RESIDUE,
+    }
+)
+#: What the tests try with DCMTK's programs, too, on a real gate and Orthanc; a run itself speaks pynetdicom alone.
+SECOND_STACK: frozenset[Check] = frozenset(Check) - NETWORK_CHECKS - WEB_CHECKS - _ONE_STACK
