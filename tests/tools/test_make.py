@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "Makefile").read_text()
 MAKE = shutil.which("make") or "make"
-INTERNAL = {"shellcheck", "compiler"}
+INTERNAL = {"shellcheck", "compiler", "dcmtk"}
 TIERS = ["lint", "prepare", "test-unit", "test-process", "test-api", "test-cluster"]
 
 
