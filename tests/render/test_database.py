@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from pacs_operator.domain.archive import ArchiveSpec
+from pacs_operator.domain.conformanceconfig import ConformanceConfig
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.names import Component
 from pacs_operator.domain.validation import parse
@@ -53,7 +54,9 @@ def test_nothing_of_postgresql_is_made() -> None:
     (quota,) = (m for m in manifests if m["kind"] == "ResourceQuota" and m["metadata"]["namespace"] == "radiology-data")
     assert (quota["spec"]["hard"]["pods"], quota["spec"]["hard"]["persistentvolumeclaims"]) == ("0", "0")
     run = next(m for m in manifests if m["metadata"]["name"] == "conformance-r1" and m["kind"] == "ConfigMap")
-    assert "postgresHost" not in json.loads(run["data"]["conformance.json"])
+    text = run["data"]["conformance.json"]
+    assert "postgresHost" not in json.loads(text)
+    assert ConformanceConfig.model_validate_json(text).postgres_host is None, "the probe reads what it is given"
 
 
 def mounts(container: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -132,7 +132,7 @@ class ConformanceConfig(Model):
     orthanc_control_port: TcpPort = Port.AGENT_CONTROL
     """Must be open to this pod: removal of probe objects, and the twin of the attack on the DICOM port."""
 
-    postgres_host: str | None
+    postgres_host: str | None = None
     """DNS name of PostgreSQL's Service, ``postgres.<archive>-data.svc``; None: no managed database to attack."""
 
     postgres_port: TcpPort = Port.POSTGRES
