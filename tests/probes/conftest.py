@@ -25,7 +25,7 @@ TITLE = "RADIOLOGY"
 CLEANUP_NAME = "conformance.radiology-ops.svc"
 REPLICAS = ("127.0.0.1", "127.0.0.2")
 BOUNDS = Bounds(
-    connect_millis=1200, answer_millis=3000, dimse_millis=5000, echo_beside_idle_millis=1500, run_seconds=100
+    connect_millis=1200, answer_millis=3000, dimse_millis=5000, echo_beside_idle_millis=4000, run_seconds=100
 )
 
 
