@@ -18,9 +18,9 @@ $(VENV)/.complete: requirements/dev.txt pyproject.toml
 
 TESTBED := testbed/testbed
 PYTEST := $(VENV)/bin/pytest
-# Files of tests that run side by side: 0 is one test after the other, 3 is quicker on a machine with nothing else to do.
+# Files of tests that run side by side: they wait more than they compute. 0 is one test after the other.
 # A file stays in one worker, and with it the servers it started.
-WORKERS ?= 0
+WORKERS ?= 2
 SIDE_BY_SIDE = --numprocesses=$(WORKERS) --dist=loadfile
 
 demo: venv ## from nothing to an archive that a modality outside the cluster uses (root)
@@ -70,9 +70,9 @@ compiler:
 	{ apt-get update -q && apt-get install -y -q --no-install-recommends g++ make libssl-dev; } || \
 	{ echo "g++, make and libssl-dev are needed: install them by this system's own means" >&2; exit 1; }
 
-# the second DICOM stack that tests speak; in no image
+# the second DICOM stack that tests speak; in no image. pynetdicom has an echoscu as well, and no dcmdump
 dcmtk:
-	@command -v echoscu storescu findscu >/dev/null && exit; \
+	@command -v dcmdump >/dev/null && exit; \
 	echo "DCMTK is missing: installing its Debian package"; \
 	apt-get install -y -q --no-install-recommends dcmtk || \
 	{ apt-get update -q && apt-get install -y -q --no-install-recommends dcmtk; } || \

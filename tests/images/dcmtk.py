@@ -14,6 +14,8 @@ from pacs_operator.probes.tls import Credentials
 from pacs_operator.probes.wire import Endpoint
 
 _REASONS = {"Calling AE Title Not Recognized": "rj-1-1-3", "Called AE Title Not Recognized": "rj-1-1-7"}
+#: pynetdicom has programs of the same names, and a virtual environment puts them before the system's.
+_SYSTEM = "/usr/local/bin:/usr/bin"
 _LIMITS = """\
 openssl_conf = begin
 [begin]
@@ -84,13 +86,13 @@ class Programs:
 
     def run(self, name: str, to: Endpoint, call: Call, roots: str, *more: str) -> Said:
         """Run one program to its end."""
-        program = shutil.which(name)
+        program = shutil.which(name, path=_SYSTEM)
         assert program, f"{name} is missing: `make dcmtk` installs it"
         command = [program, "-d", "-to", "10", "-ta", "10", "-td", "20"]
         command += ["-aet", call.calling, "-aec", call.called, *self._tls(call, roots)]
         command += [*more[: (cut := more.index("--") if "--" in more else len(more))]]
         command += [to.address, str(to.port), *more[cut + 1 :]]
-        environment = {"PATH": "/usr/bin"}
+        environment = {"PATH": _SYSTEM}
         if call.newest:
             limits = self.folder / f"{call.newest}.cnf"
             limits.write_text(_LIMITS.format(newest=call.newest))
