@@ -43,7 +43,7 @@ def test_all_but_the_spared_are_closed_out_at_once(
     contain(archive, CONTAINMENT)
     begun = time.monotonic()
     other.communicate(timeout=CLOSED_SECONDS)
-    # From here on nobody else is let in: one who asks now and is refused found the gate closed, however long that takes.
+    # Who asks now and is refused found the gate closed, however long that takes.
     asked = time.monotonic() - begun
     print(f"the open association ended after {asked:.1f} s")
     assert not mr1.echo()
