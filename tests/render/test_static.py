@@ -62,7 +62,8 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
 @pytest.fixture(scope="module")
 def worse(manifests: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Orthanc once for each fault, in one scan, for a scan's cost is its start."""
-    [good] = [m for m in manifests if m["kind"] == "StatefulSet" and m["metadata"]["namespace"] == "radiology-archive"]
+    orthanc = ("StatefulSet", "radiology-archive")
+    good = next(m for m in manifests if (m["kind"], m["metadata"].get("namespace")) == orthanc)
     copies = []
     for index, (spoil, _) in enumerate(BAD.values()):
         bad = copy.deepcopy(good)
