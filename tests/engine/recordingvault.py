@@ -5,12 +5,15 @@ from functools import partial
 
 from pacs_operator.domain import names
 from pacs_operator.domain.errors import VaultError
+from pacs_operator.domain.issuers import PEM
 from pacs_operator.domain.leaves import leaves_of
 from pacs_operator.domain.names import CaName, Component, component_role, peer_role
 from pacs_operator.vault.port import Changes, ClientCredentials
 from tests.engine.readers import ReaderRoles
 from tests.engine.simapi import WriteLog
+from tests.gate.pki import Authority
 
+_ROOT = Authority("pacs-operator peers")
 _UNTIL = datetime(2026, 11, 21, 8, 0, 0, tzinfo=UTC)
 
 
@@ -23,6 +26,7 @@ class RecordingVault(ReaderRoles):
         self.roots_made: list[str] = []
         self.peer_roles: dict[tuple[str, str], str] = {}
         self.shredded: set[tuple[str, str]] = set()  # archive and lineage whose data key an administrator destroyed
+        self.root = _ROOT  # of each archive's own peers CA
         self.error: VaultError | None = None
         self.import_error: VaultError | None = None  # of the import's roles alone
 
@@ -87,4 +91,5 @@ class RecordingVault(ReaderRoles):
         return ClientCredentials("chain", "key", "ca", _UNTIL)
 
     def ca_pem(self, lineage_id: str, ca: CaName) -> str:
-        return "ca"
+        self._check()
+        return self.root.certificate.public_bytes(PEM).decode()

@@ -255,6 +255,28 @@ def test_one_pass_carries_an_issuer_to_the_gate_and_takes_it_away(theirs: World)
     assert theirs.condition("PeerIssuers")["reason"] == "OwnAuthorityOnly"
 
 
+@pytest.mark.parametrize(
+    ("own", "accepted"),
+    [
+        (Authority("Hospital imaging CA"), False),
+        (Authority("hospital  IMAGING ca"), False),
+        (Authority("Another name", key=IMAGING.key), False),
+        (Authority("pacs-operator peers"), True),
+    ],
+)
+def test_what_could_be_taken_for_the_archives_own_authority_is_not_trusted(
+    theirs: World, own: Authority, accepted: bool
+) -> None:
+    theirs.vault.root = own
+    theirs.process = theirs.operator()
+    theirs.process.reconcile(ARCHIVE)
+    assert live_issuers(theirs) == (["hospital"] if accepted else [])
+    assert theirs.peer_condition("mr1")["reason"] == ("Accepted" if accepted else "IssuerNotTrusted")
+    said = theirs.condition("PeerIssuers")
+    assert said["reason"] == ("IssuersTrusted" if accepted else "IssuerInvalid")
+    assert ("hospital clashes with the own authority of the archive" in said["message"]) is not accepted
+
+
 def test_an_archive_that_names_none_tells_of_none(world: World) -> None:
     assert live_issuers(world) is None
     assert "issuers" not in world.live_peers().document()

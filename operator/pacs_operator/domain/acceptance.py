@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from cryptography import x509
+
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import covered
@@ -49,12 +51,14 @@ class Decision:
     message: str
 
 
-def decide(
+def decide(  # noqa: PLR0913  # all that decides
     archive: Archive | None,
     claims: Iterable[Claim],
     consenting: set[str],
     archive_name: str,
     now: datetime | None = None,
+    *,
+    own_root: x509.Certificate | None = None,
 ) -> list[Decision]:
     """Decide on all claims to one archive, the earliest first.
 
@@ -70,6 +74,8 @@ def decide(
         Name that the claims refer to.
     now
         Time of the pass (UTC), by which exceptions end; needed wherever there is an archive.
+    own_root
+        The root of the archive's own peers CA, for which no other may be taken; None where it is not known yet.
 
     Returns
     -------
@@ -77,7 +83,8 @@ def decide(
         One for each claim, in the order of creation time, then uid: the order in which they win.
     """
     taken = _Taken(archive)
-    trusted = frozenset(trust.name for trust in usable(archive.spec.peers.issuers or ())[0]) if archive else frozenset()
+    said = archive.spec.peers.issuers or () if archive else ()
+    trusted = frozenset(trust.name for trust in usable(said, own_root)[0])
     decisions = []
     for claim in sorted(claims, key=lambda claim: (claim.created, claim.uid)):
         try:

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Self
 
 from cryptography import x509
@@ -231,13 +232,15 @@ def certificate_hash(certificate: x509.Certificate) -> str:
     return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()
 
 
-def usable(issuers: Iterable[Issuer]) -> tuple[list[Trust], dict[str, str]]:
+def usable(issuers: Iterable[Issuer], own: x509.Certificate | None = None) -> tuple[list[Trust], dict[str, str]]:
     """Return the issuers that a gate can go by, and why not the others.
 
     Parameters
     ----------
     issuers
         ``spec.peers.issuers``.
+    own
+        The root of the archive's own peers CA; None where it is not known yet.
 
     Returns
     -------
@@ -245,35 +248,49 @@ def usable(issuers: Iterable[Issuer]) -> tuple[list[Trust], dict[str, str]]:
         The usable ones in their order, and messages by name. Of two that clash the later one is left out, and so is
         one whose lists find no room beside the earlier ones'.
     """
+    trusts, why = _usable(tuple((issuer.name, issuer.ca_pem, issuer.crl_pem) for issuer in issuers), own)
+    return list(trusts), dict(why)
+
+
+@lru_cache(maxsize=32)  # a pass asks several times, and signatures are slow to check
+def _usable(
+    said: tuple[tuple[str, str, str | None], ...], own: x509.Certificate | None
+) -> tuple[tuple[Trust, ...], tuple[tuple[str, str], ...]]:
     trusts: list[Trust] = []
     why: dict[str, str] = {}
-    for issuer in issuers:
+    for name, ca_pem, crl_pem in said:
         try:
-            trust = read_trust(issuer.name, issuer.ca_pem, issuer.crl_pem)
+            trust = read_trust(name, ca_pem, crl_pem)
         except InvalidSpecError as error:
-            why[issuer.name] = str(error)
+            why[name] = str(error)
             continue
-        if any(one.name == issuer.name for one in trusts):
-            why[issuer.name] = f"spec.peers.issuers: {issuer.name} stands there twice; the first one counts"
-            continue
-        clash = clashing([*trusts, trust]).get(issuer.name)
-        if clash is not None:
-            why[issuer.name] = (
-                f"spec.peers.issuers: {issuer.name} clashes with {clash}: the same subject with another key, or the "
-                "same issuing key; name each authority once, and one whose key changed under its old name only in "
-                "place of the old one"
-            )
-            continue
-        size = lists_size([*trusts, trust])
-        if size > MAX_LISTS_BYTES:
-            why[issuer.name] = (
-                f"spec.peers.issuers: {issuer.name}: with its crlPEM all revocation lists have {size} bytes together, "
-                f"{MAX_LISTS_BYTES} are the most; give the list of the issuing certificate alone, have the authority "
-                "take out what has expired, or name fewer authorities"
-            )
-            continue
-        trusts.append(trust)
-    return trusts, why
+        problem = _beside(trusts, trust, own)
+        if problem is None:
+            trusts.append(trust)
+        else:
+            why[name] = f"spec.peers.issuers: {name}{problem}"
+    return tuple(trusts), tuple(why.items())
+
+
+def _beside(trusts: Sequence[Trust], trust: Trust, own: x509.Certificate | None) -> str | None:
+    """Return why an authority has no place beside earlier ones; None where it has."""
+    if any(one.name == trust.name for one in trusts):
+        return " stands there twice; the first one counts"
+    clash = clashing([*trusts, trust], own).get(trust.name)
+    if clash is not None:
+        return (
+            f" clashes with {'the own authority of the archive' if clash == OWN else clash}: the same subject with "
+            "another key, or the same issuing key; name each authority once, and one whose key changed under its old "
+            "name only in place of the old one"
+        )
+    size = lists_size([*trusts, trust])
+    if size > MAX_LISTS_BYTES:
+        return (
+            f": with its crlPEM all revocation lists have {size} bytes together, {MAX_LISTS_BYTES} are the most; give "
+            "the list of the issuing certificate alone, have the authority take out what has expired, or name fewer "
+            "authorities"
+        )
+    return None
 
 
 def lists_size(trusts: Iterable[Trust]) -> int:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from cryptography import x509
+
 from pacs_operator.control.port import AgentPort
 from pacs_operator.domain.acceptance import Decision
 from pacs_operator.domain.agentconfig import AgentStatus
@@ -70,11 +72,12 @@ class Memory:
     """
 
     applier: Applier
-    vault: tuple[VaultSettings, str] | None = None  # of which Vault and lineage the next three speak
+    vault: tuple[VaultSettings, str] | None = None  # of which Vault and lineage the next five speak
     vault_checked: datetime | None = None
     roles_checked: datetime | None = None
     import_checked: datetime | None = None  # when the import's roles were seen in Vault
     peer_roles: dict[str, str] = field(default_factory=dict)
+    own_root: x509.Certificate | None = None  # of the archive's own peers CA
     refused: dict[str, tuple[int, InvalidSpecError]] = field(
         default_factory=dict
     )  # by peer: what Vault's rules refused

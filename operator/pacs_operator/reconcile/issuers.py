@@ -2,6 +2,8 @@
 
 from datetime import datetime, timedelta
 
+from cryptography import x509
+
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.gatepeers import LiveIssuer
@@ -13,18 +15,20 @@ _ENDING = timedelta(days=60)
 _OLD = 0.5  # of a list's time: by then somebody has missed several newer ones
 
 
-def live_issuers(archive: Archive | None) -> list[LiveIssuer] | None:
+def live_issuers(archive: Archive | None, own_root: x509.Certificate | None) -> list[LiveIssuer] | None:
     """Return what the gate is told of the archive's issuers; None where the archive names none at all.
 
     Parameters
     ----------
     archive
         The archive. What of its issuers cannot be gone by is left out, and nobody is let in by it.
+    own_root
+        The root of the archive's own peers CA; None where it is not known yet.
     """
     said = archive.spec.peers.issuers if archive else None
     if said is None:
         return None
-    good = {trust.name for trust in usable(said)[0]}
+    good = {trust.name for trust in usable(said, own_root)[0]}
     first = {issuer.name: issuer for issuer in reversed(said) if issuer.name in good}
     return [LiveIssuer(name=one.name, ca_pem=one.ca_pem, crl_pem=one.crl_pem) for one in reversed(first.values())]
 
@@ -57,7 +61,7 @@ def report(run: Pass) -> None:
         if known:
             run.set(kind, "True", "OwnAuthorityOnly", "Certificates of the archive's own authority alone are taken")
         return
-    trusts, why = usable(said)
+    trusts, why = usable(said, run.memory.own_root)
     if why:
         run.set(kind, "False", "IssuerInvalid", f"Not trusted, and its peers refused: {'; '.join(why.values())}")
         return

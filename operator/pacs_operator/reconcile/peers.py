@@ -41,7 +41,7 @@ def accept(run: Pass) -> None:
     judge(run, run.archive)
     spec = run.archive.spec if run.archive else None
     containment, hours = (spec.containment, spec.dicom.staffed_hours) if spec else (None, None)
-    trusted, importing = issuers.live_issuers(run.archive), run.importing is not None
+    trusted, importing = issuers.live_issuers(run.archive, run.memory.own_root), run.importing is not None
     accepted = accepted_peers(run.decisions)
     everybody = live_peers(run.name, accepted, containment, hours, trusted, importing=importing)
     readers = contain([box.peer for box in breakglass.admit(run, run.archive, run.lineage)], containment)
@@ -66,7 +66,8 @@ def judge(run: Pass, archive: Archive | None, consenting: set[str] | None = None
         if archive and claims:
             selector = archive.spec.peers.namespace_selector.match_labels
             consenting = {metadata(item)["name"] for item in run.ports.kube.list(NAMESPACE, labels=selector)}
-    run.decisions = decide(archive, [claim for _, claim in claims], consenting, run.name, run.now)
+    decided = [claim for _, claim in claims]
+    run.decisions = decide(archive, decided, consenting, run.name, run.now, own_root=run.memory.own_root)
     run.peer_objects = {claim.key: live for live, claim in claims}
 
 

@@ -5,12 +5,14 @@ Vault's trouble never stops a pass: what runs keeps running, and the rest of the
 
 from datetime import timedelta
 
+from cryptography import x509
+
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import InvalidSpecError, VaultError
-from pacs_operator.domain.names import peer_role
+from pacs_operator.domain.names import CaName, peer_role
 from pacs_operator.domain.peer import Peer
 from pacs_operator.kube.events import Notice
-from pacs_operator.reconcile import imports, peers, workloads
+from pacs_operator.reconcile import imports, issuers, peers, workloads
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.vault.port import Changes, VaultPort
 
@@ -27,20 +29,38 @@ def provision(run: Pass) -> None:
     if memory.vault != (run.vault_settings, run.lineage):
         # What was found in another Vault, or for another lineage of that name, says nothing of this one.
         memory.vault = run.vault_settings, run.lineage
-        memory.vault_checked = memory.roles_checked = None
+        memory.vault_checked = memory.roles_checked = memory.import_checked = None
         memory.peer_roles = {}
+        memory.own_root = None
     if memory.vault_checked and run.now - memory.vault_checked < CHECK_AGAIN:
         run.set(ConditionType.VAULT_READY, "True", "Provisioned", _text(run))
         return
     try:
         vault = run.ports.vault(run.vault_settings)
         changes = vault.ensure_archive(run.name, run.lineage, run.vault_settings.audience)
+        _know_root(run, vault, run.lineage)
     except VaultError as error:
         failed(run, error)
         return
     _report(run, changes)
     memory.vault_checked = run.now
     run.set(ConditionType.VAULT_READY, "True", "Provisioned", _text(run))
+
+
+def _know_root(run: Pass, vault: VaultPort, lineage: str) -> None:
+    """Learn the root of the archive's own peers CA, which stays; none of the hospital's may be taken for it."""
+    if run.memory.own_root is not None:
+        return
+    pem = vault.ca_pem(lineage, CaName.PEERS)
+    run.memory.own_root = x509.load_pem_x509_certificate(pem.encode("ascii"))
+    if run.peers is not None and issuers.live_issuers(run.archive, run.memory.own_root) != run.peers.issuers:
+        peers.accept(run)
+        _render_again(run)
+
+
+def _render_again(run: Pass) -> None:
+    run.desired = workloads.desired_of(run, run.archive) if run.archive else None
+    run.manifests = workloads.render(run, run.desired) if run.desired else []
 
 
 def provision_import(run: Pass) -> None:
@@ -57,8 +77,7 @@ def provision_import(run: Pass) -> None:
     except VaultError as error:
         memory.import_checked = None
         imports.hold(run, error)
-        run.desired = workloads.desired_of(run, run.archive) if run.archive else None
-        run.manifests = workloads.render(run, run.desired) if run.desired else []
+        _render_again(run)
         return
     memory.import_checked = run.now
 
@@ -70,8 +89,7 @@ def provision_peers(run: Pass) -> None:
     """
     while _provision_peers(run):  # each round refuses at least one of the accepted
         peers.accept(run)
-        run.desired = workloads.desired_of(run, run.archive) if run.archive else None
-        run.manifests = workloads.render(run, run.desired) if run.desired else []
+        _render_again(run)
 
 
 def _provision_peers(run: Pass) -> bool:

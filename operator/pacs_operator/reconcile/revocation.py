@@ -111,7 +111,7 @@ def survey(run: Pass) -> Cut:
         *(box.peer for box in breakglass.admit(run, archive, zones.written(run.live) or run.observed.lineage_id)),
     ]
     wanted = {peer.id: peer for peer in contain(accepted, containment.wanted(run.live.get("spec")))}
-    trusted = issuers.live_issuers(archive)
+    trusted = issuers.live_issuers(archive, run.memory.own_root)
     for component, (live, before, _) in cut.lists.items():
         after = _narrow(before, wanted, trusted)
         left = {peer.id: peer for peer in after.peers}
