@@ -3,10 +3,12 @@
 import ipaddress
 from collections.abc import Iterable
 from itertools import product
+from typing import TypeVar
 
 from pacs_operator.domain.gatepeers import LegacyDoor, LivePeer
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Bound = TypeVar("_Bound", int, str)
 
 
 def common_networks(one: Iterable[str], other: Iterable[str]) -> list[str]:
@@ -55,11 +57,11 @@ def narrowed(live: LivePeer, wanted: LivePeer) -> LivePeer | None:
         ae_titles=titles,
         source_cidrs=cidrs,
         rights=rights,
-        ends=_sooner(live.ends, wanted.ends),
+        ends=_least(live.ends, wanted.ends),
         max_associations=min(live.max_associations, wanted.max_associations),
         contained=live.contained or wanted.contained,
         legacy=_earlier(live.legacy, wanted.legacy),
-        associations_per_minute=_lower(live.associations_per_minute, wanted.associations_per_minute),
+        associations_per_minute=_least(live.associations_per_minute, wanted.associations_per_minute),
         tls_exception_until=_both(live.tls_exception_until, wanted.tls_exception_until),
         # Another address is another place: nothing is sent to either.
         outbound=wanted.outbound if wanted.outbound == live.outbound else None,
@@ -72,13 +74,9 @@ def _both(one: int | None, other: int | None) -> int | None:
     return None if one is None or other is None else min(one, other)
 
 
-def _sooner(one: str | None, other: str | None) -> str | None:
-    """Return the earlier end; none is later than any."""
-    return min((end for end in (one, other) if end is not None), default=None)
-
-
-def _lower(one: int | None, other: int | None) -> int | None:
-    return min((limit for limit in (one, other) if limit is not None), default=None)
+def _least(one: _Bound | None, other: _Bound | None) -> _Bound | None:
+    """Return the narrower of two ends or limits; none is wider than any."""
+    return min((bound for bound in (one, other) if bound is not None), default=None)
 
 
 def _earlier(live: LegacyDoor | None, wanted: LegacyDoor | None) -> LegacyDoor | None:
