@@ -23,7 +23,6 @@ from pacs_operator.domain.peer import Right, TlsTier
 from pacs_operator.domain.scrub import Scrub
 from pacs_operator.domain.storable import check_transfer_syntaxes
 
-#: A new data key for new images each quarter, where the spec leaves it open.
 Quantity = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -279,19 +278,7 @@ class ArchiveSpec(Model):
                 "spec.bootstrap.lineageID: missing while mode is Adopt",
                 action="copy it from the label pacs-operator.io/lineage of the retained namespaces",
             )
-        if self.encryption.on is (self.encryption.reason is not None):
-            raise InvalidSpecError(
-                f"spec.encryption.reason: {'given' if self.encryption.on else 'missing'} "
-                f"while mode is {self.encryption.mode}",
-                action="say with mode None why images are not encrypted; leave it out with mode Transit",
-            )
         index = self.encryption.index
-        if index is not None and (index.mode == "StorageClass") is (index.reason is not None):
-            raise InvalidSpecError(
-                f"spec.encryption.index.reason: {'missing' if index.mode == 'None' else 'given'} "
-                f"while mode is {index.mode}",
-                action="say with mode None why the index is not encrypted; leave it out with mode StorageClass",
-            )
         if index is not None and index.mode == "StorageClass" and self.database.volume is None:
             raise InvalidSpecError(
                 "spec.encryption.index.mode: StorageClass while spec.database.mode is External, without a volume here",
@@ -300,21 +287,6 @@ class ArchiveSpec(Model):
         if self.offline_start:
             check_recipient(self.offline_start.recipient, "spec.offlineStart.recipient")
         check_memory(self.storage, self.scheduling.orthanc.memory_mi)
-        if self.encryption.data_key_max_chunks and not self.encryption.on:
-            raise InvalidSpecError(
-                "spec.encryption.dataKeyMaxChunks: given while mode is None",
-                action="leave it out, or encrypt with mode Transit",
-            )
-        if self.encryption.reencrypt_mi_per_second and not self.encryption.on:
-            raise InvalidSpecError(
-                "spec.encryption.reencryptMiPerSecond: given while mode is None",
-                action="leave it out, or encrypt with mode Transit",
-            )
-        if self.encryption.data_key_max_age_days and not self.encryption.on:
-            raise InvalidSpecError(
-                "spec.encryption.dataKeyMaxAgeDays: given while mode is None",
-                action="leave it out, or encrypt with mode Transit",
-            )
         if not _is_time_zone(self.conformance.time_zone):
             raise InvalidSpecError(
                 f"spec.conformance.timeZone: {self.conformance.time_zone!r} is not an IANA time zone",
