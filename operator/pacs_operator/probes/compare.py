@@ -98,7 +98,7 @@ def _unpadded(one: bytes, other: bytes) -> bool:
 def _compare_element(sent: Dataset, received: Dataset, tag: BaseTag, path: str) -> Iterator[Difference]:
     try:
         one, other = sent[tag], received[tag]
-    except (ValueError, NotImplementedError, LookupError):
+    except (ValueError, NotImplementedError, LookupError):  # what pydicom raises where it cannot decode a value
         yield Difference(path, "has another value")
         return
     if one.VR != other.VR:
