@@ -1,7 +1,6 @@
 """All manifests of one archive, in the order in which they can be applied."""
 
 from pacs_operator.domain.facts import Desired
-from pacs_operator.domain.names import Component
 from pacs_operator.render import (
     agent,
     conformance,
@@ -13,7 +12,7 @@ from pacs_operator.render import (
     postgres_workload,
     zones,
 )
-from pacs_operator.render.manifests import Manifest, digest
+from pacs_operator.render.manifests import Manifest, digest, runs_database
 
 
 def render_archive(desired: Desired) -> list[Manifest]:
@@ -52,13 +51,9 @@ def config_hash(desired: Desired) -> str:
     return digest(templates)
 
 
-def _managed(desired: Desired) -> bool:
-    return Component.POSTGRES in desired.archive.spec.components
-
-
 def _configuration(desired: Desired) -> list[Manifest]:
     return [
-        *(postgres_workload.configuration(desired) if _managed(desired) else []),
+        *(postgres_workload.configuration(desired) if runs_database(desired) else []),
         *orthanc_workload.configuration(desired),
         *gate_workload.configuration(desired),
         *agent.live_peers(desired),
@@ -71,7 +66,7 @@ def _storage(desired: Desired) -> list[Manifest]:
 
 def _network(desired: Desired) -> list[Manifest]:
     return [
-        *(postgres_workload.network(desired) if _managed(desired) else []),
+        *(postgres_workload.network(desired) if runs_database(desired) else []),
         *orthanc_workload.network(desired),
         *gate_workload.network(desired),
     ]
@@ -80,7 +75,7 @@ def _network(desired: Desired) -> list[Manifest]:
 def _workloads(desired: Desired) -> list[Manifest]:
     """Return the workloads, the ones that others wait for first."""
     return [
-        *([postgres_workload.workload(desired)] if _managed(desired) else []),
+        *([postgres_workload.workload(desired)] if runs_database(desired) else []),
         orthanc_workload.workload(desired),
         gate_workload.workload(desired),
     ]

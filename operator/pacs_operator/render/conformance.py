@@ -7,7 +7,7 @@ from pacs_operator.domain.names import Component, Port, Zone, namespace_of, serv
 from pacs_operator.domain.probepeers import CONFORMANCE_ASSOCIATIONS, STORE_ONLY_ASSOCIATIONS
 from pacs_operator.render import agent, pods, sizes
 from pacs_operator.render.gate_workload import REPLICAS_SERVICE
-from pacs_operator.render.manifests import Manifest, config_map, document, namespaced
+from pacs_operator.render.manifests import Manifest, config_map, document, namespaced, runs_database
 
 _GRACE_SECONDS = 5  # it holds nothing that anybody waits for
 # On top of the run itself. Before it: pulling the image, and Vault's answer. After its time: the check that had begun
@@ -38,7 +38,7 @@ def config(desired: Desired, run: str) -> ConformanceConfig:
         silent_associations=min(CONFORMANCE_ASSOCIATIONS, max(1, gate.max_associations // 4)),
         association_limit=min(STORE_ONLY_ASSOCIATIONS, largest),
         orthanc_host=service_dns(Component.ORTHANC, archive),
-        postgres_host=service_dns(Component.POSTGRES, archive) if _has_postgres(desired) else None,
+        postgres_host=service_dns(Component.POSTGRES, archive) if runs_database(desired) else None,
         contained=desired.archive.spec.containment.isolated or None,
     )
 
@@ -46,10 +46,6 @@ def config(desired: Desired, run: str) -> ConformanceConfig:
 def _legacy_devices(desired: Desired) -> list[LegacyDevice]:
     doors = [(peer.legacy.port, peer.ae_titles[0]) for peer in desired.peers.peers if peer.legacy]
     return [LegacyDevice(port=port, ae_title=title) for port, title in sorted(doors)]
-
-
-def _has_postgres(desired: Desired) -> bool:
-    return Component.POSTGRES in desired.archive.spec.components
 
 
 def _files(desired: Desired, run: str) -> dict[str, str]:
@@ -81,12 +77,7 @@ def _job(desired: Desired, run: str, files: dict[str, str]) -> Manifest:
     )
     head = namespaced(desired, "Job", name(run), Component.CONFORMANCE)
     # A failed check is a result, not a reason to try again.
-    spec = {
-        "backoffLimit": 0,
-        "activeDeadlineSeconds": Bounds().run_seconds + _START_SECONDS + _END_SECONDS,
-        "template": pods.template(desired, pod),
-    }
-    return {**head, "spec": spec}
+    return pods.job(head, pods.template(desired, pod), Bounds().run_seconds + _START_SECONDS + _END_SECONDS)
 
 
 def _probe(desired: Desired) -> Manifest:
@@ -96,7 +87,5 @@ def _probe(desired: Desired) -> Manifest:
         sizes.main(desired, Component.CONFORMANCE).resources(),
         [pods.MOUNT_CONFIG, pods.MOUNT_TLS, pods.MOUNT_TMP],
         command=["/opt/pacs/bin/pacs-probe", "conformance", "--config", CONFORMANCE_FILE],
-        env=[{"name": "HOME", "value": "/tmp"}],  # noqa: S108  # a memory-backed volume of this pod alone
-        terminationMessagePath="/dev/termination-log",
-        terminationMessagePolicy="File",
+        **pods.TOLD_AT_ITS_END,
     )

@@ -79,12 +79,7 @@ def _job(desired: Desired, run: str, files: dict[str, str]) -> Manifest:
     mark = {ANNOTATION_IMPORT: desired.importing.uid} if desired.importing else None
     head = namespaced(desired, "Job", name(run), Component.IMPORTER, mark)
     # The next slice is the operator's to start, after a pause where one is due.
-    spec = {
-        "backoffLimit": 0,
-        "activeDeadlineSeconds": SLICE_SECONDS + _START_SECONDS,
-        "template": pods.template(desired, pod),
-    }
-    return {**head, "spec": spec}
+    return pods.job(head, pods.template(desired, pod), SLICE_SECONDS + _START_SECONDS)
 
 
 def _importer(desired: Desired) -> Manifest:
@@ -94,7 +89,5 @@ def _importer(desired: Desired) -> Manifest:
         sizes.main(desired, Component.IMPORTER).resources(),
         [pods.MOUNT_CONFIG, pods.MOUNT_TLS, pods.MOUNT_TMP, pods.mount(JOURNAL, JOURNAL_DIR, writable=True)],
         command=["/opt/pacs/bin/pacs-import", "run", "--config", IMPORT_FILE],
-        env=[{"name": "HOME", "value": "/tmp"}],  # noqa: S108  # a memory-backed volume of this pod alone
-        terminationMessagePath="/dev/termination-log",
-        terminationMessagePolicy="File",
+        **pods.TOLD_AT_ITS_END,
     )

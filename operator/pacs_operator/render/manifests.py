@@ -68,6 +68,11 @@ def components(desired: Desired) -> list[Component]:
     ]
 
 
+def runs_database(desired: Desired) -> bool:
+    """Tell whether the archive's PostgreSQL is one of its own components, not somebody else's."""
+    return Component.POSTGRES in components(desired)
+
+
 def selector(desired: Desired, component: Component) -> dict[str, str]:
     """Return what Services, workloads and policies select a component's pods by."""
     return {names.LABEL_ARCHIVE: desired.archive.name, names.LABEL_COMPONENT: component.value}

@@ -78,6 +78,11 @@ def template(desired: Desired, pod: Pod) -> Manifest:
     return {"metadata": metadata, "spec": spec}
 
 
+def job(head: Manifest, template: Manifest, seconds: int) -> Manifest:
+    """Return a Job that is tried once, and given up after so many seconds."""
+    return {**head, "spec": {"backoffLimit": 0, "activeDeadlineSeconds": seconds, "template": template}}
+
+
 def restricted(uid: int) -> Manifest:
     """Return a pod's security context: one uid, never root."""
     return {
@@ -152,6 +157,12 @@ MOUNT_RUN = mount("run", RUN_DIR)
 MOUNT_RUN_WRITABLE = mount("run", RUN_DIR, writable=True)
 MOUNT_PEERS = mount("peers", PEERS_DIR)
 MOUNT_TOKEN = mount("token", TOKEN_FILE.rpartition("/")[0])
+#: Of a program that runs once: its result leaves by the termination message, its home is a volume in memory.
+TOLD_AT_ITS_END: Manifest = {
+    "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108
+    "terminationMessagePath": "/dev/termination-log",
+    "terminationMessagePolicy": "File",
+}
 MOUNT_TMP = mount("tmp", "/tmp", writable=True)  # noqa: S108  # a volume of the pod's own
 
 

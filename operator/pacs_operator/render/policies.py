@@ -64,22 +64,25 @@ def default_deny(namespace: str, labels: dict[str, str]) -> Manifest:
     }
 
 
+def rows(desired: Desired) -> list[Connection]:
+    """Return the rows of the connection table that the archive has now: an import's only while there is one."""
+    asked = desired.archive.spec
+    return [
+        row
+        for row in CONNECTIONS
+        if applies(row, external_database=asked.database.external is not None, dicomweb=asked.dicomweb is not None)
+        and (desired.importing is not None or Component.IMPORTER not in (row.source, row.target))
+    ]
+
+
 def _policy(desired: Desired, component: Component, direction: str) -> Manifest:
     """Return what one component may receive or open; without rules the policy says so by denying all."""
     inward = direction == "Ingress"
     rules: list[Manifest] = []
     reasons: list[str] = []
-    asked = desired.archive.spec
-    there = [
-        row
-        for row in CONNECTIONS
-        if applies(row, external_database=asked.database.external is not None, dicomweb=asked.dicomweb is not None)
-    ]
-    for row in there:
+    for row in rows(desired):
         if (row.target if inward else row.source) != component:
             continue
-        if desired.importing is None and Component.IMPORTER in (row.source, row.target):
-            continue  # an import is there for a time only: without one, nobody's policies speak of it
         reasons.append(_explained(row))
         if row.source == LEGACY:
             rules += _doors(desired)

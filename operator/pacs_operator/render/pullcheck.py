@@ -54,8 +54,7 @@ def render(desired: Desired, images: Mapping[str, str]) -> Manifest:
         **pods.scheduling(desired),
     }
     labels = manifests.labels(desired, Zone.OPS)
-    template = {"metadata": {"labels": labels}, "spec": spec}
-    return {**head, "spec": {"backoffLimit": 0, "activeDeadlineSeconds": ACTIVE_SECONDS, "template": template}}
+    return pods.job(head, {"metadata": {"labels": labels}, "spec": spec}, ACTIVE_SECONDS)
 
 
 def _container(image: str, reference: str) -> Manifest:

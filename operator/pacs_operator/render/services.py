@@ -1,9 +1,9 @@
 """Services inside the cluster; their ports come from the connection table."""
 
-from pacs_operator.domain.connections import CONNECTIONS
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import Component, Port
 from pacs_operator.render.manifests import Manifest, namespaced, selector
+from pacs_operator.render.policies import rows
 
 _PORT_NAMES = {
     Port.DICOM_TLS: "dicom-tls",
@@ -22,11 +22,8 @@ def internal(desired: Desired, component: Component) -> Manifest:
     numbers = sorted(
         {
             row.port
-            for row in CONNECTIONS
-            if (row.only_with is None or desired.archive.spec.dicomweb)
-            and row.target == component
-            and isinstance(row.source, Component)
-            and row.port is not None
+            for row in rows(desired)
+            if row.target == component and isinstance(row.source, Component) and row.port is not None
         }
     )
     spec = {
