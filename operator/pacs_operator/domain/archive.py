@@ -1,13 +1,13 @@
 """``PacsArchive``: what the platform team writes."""
 
 from typing import Annotated, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, model_validator
 
 from pacs_operator.domain import storable
 from pacs_operator.domain.breakglass import BreakGlassBounds
 from pacs_operator.domain.containment import Containment
+from pacs_operator.domain.cron import check_time_zone
 from pacs_operator.domain.database import ExternalDatabase
 from pacs_operator.domain.dicomweb import DicomWeb
 from pacs_operator.domain.encryption import Encryption
@@ -287,11 +287,7 @@ class ArchiveSpec(Model):
         if self.offline_start:
             check_recipient(self.offline_start.recipient, "spec.offlineStart.recipient")
         check_memory(self.storage, self.scheduling.orthanc.memory_mi)
-        if not _is_time_zone(self.conformance.time_zone):
-            raise InvalidSpecError(
-                f"spec.conformance.timeZone: {self.conformance.time_zone!r} is not an IANA time zone",
-                action="use a name such as Europe/Zurich or Etc/UTC",
-            )
+        check_time_zone("spec.conformance.timeZone", self.conformance.time_zone)
         return self
 
 
@@ -345,15 +341,6 @@ def _check_web_ports(spec: ArchiveSpec) -> None:
             f"spec.dicomweb.nodePort: {wanted} is a port of DICOM at the same Service",
             action="choose another port, or leave it out and have the cluster draw one",
         )
-
-
-def _is_time_zone(name: str) -> bool:
-    """Tell whether a name is in the IANA database, without listing all of it for every archive read."""
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True
 
 
 class Archive(Model):

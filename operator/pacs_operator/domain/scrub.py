@@ -4,22 +4,18 @@ What the agent beside Orthanc is given (``scrub.json``, in the ConfigMap that ch
 model as in the spec.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from croniter import CroniterError, croniter  # type: ignore[import-untyped]
 from pydantic import Field
 
-from pacs_operator.domain.errors import InvalidSpecError
+from pacs_operator.domain import cron
 from pacs_operator.domain.model import Model
 
 SCRUB_FILE = "scrub.json"
 #: After the end of a pass that took no time, the next one has to end within two intervals of the schedule and this.
 _GRACE = timedelta(hours=1)
 _LONGEST = timedelta(days=60)  # that a pass is waited for
-_ANY_TIME = datetime(2026, 1, 1, tzinfo=UTC)  # whether a time exists does not hang on when it is asked
-_PLAIN_CRON = frozenset("0123456789*,-/ ")  # no names, no drawn fields: another time at each look
 
 
 class Scrub(Model):
@@ -39,30 +35,13 @@ def check(scrub: Scrub) -> None:
     InvalidSpecError
         With the value and the way out.
     """
-    try:
-        ZoneInfo(scrub.time_zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InvalidSpecError(
-            f"spec.storage.scrub.timeZone: {scrub.time_zone!r} is not an IANA time zone",
-            action="use a name such as Europe/Zurich or Etc/UTC",
-        ) from None
-    try:
-        plain = set(scrub.schedule) <= _PLAIN_CRON
-        if not plain or len(scrub.schedule.split()) != 5 or not croniter.is_valid(scrub.schedule):
-            raise CroniterError
-        next_slot(scrub, _ANY_TIME)
-    except CroniterError:
-        raise InvalidSpecError(
-            f"spec.storage.scrub.schedule: {scrub.schedule!r} is not a cron expression of five fields, in figures, "
-            "that names a time there is",
-            action="write minute, hour, day, month and weekday, for example 40 0 * * *",
-        ) from None
+    cron.check_time_zone("spec.storage.scrub.timeZone", scrub.time_zone)
+    cron.check_schedule("spec.storage.scrub.schedule", scrub.schedule, "40 0 * * *", in_figures=True)
 
 
 def next_slot(scrub: Scrub, after: datetime) -> datetime:
     """Return the first time after another that the schedule names, in UTC."""
-    slot: datetime = croniter(scrub.schedule, after.astimezone(ZoneInfo(scrub.time_zone))).get_next(datetime)
-    return slot.astimezone(UTC)
+    return cron.next_slot(scrub.schedule, scrub.time_zone, after)
 
 
 def abandoned_at(scrub: Scrub, saved: datetime) -> datetime:
