@@ -7,9 +7,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from pacs_operator.domain.checkcatalog import CHECKS
 from pacs_operator.domain.checks import Check, Group, checks_of
+from pacs_operator.domain.messages import MAX_MESSAGE_BYTES
 from pacs_operator.domain.names import PROBE_PATIENT_PREFIX, PROBE_UID_ROOT
 from pacs_operator.domain.probepeers import probe_dns_name
-from pacs_operator.domain.results import MAX_MESSAGE_BYTES, CheckResult, RunResult
+from pacs_operator.domain.results import CheckResult, RunResult
 from pacs_operator.probes.objects import ProbeObjects
 from pacs_operator.probes.run import Run, conform
 from pacs_operator.probes.setting import prepared

@@ -3,10 +3,7 @@
 The process that does it lives in `pacs_operator.importer`; a run of it is a Job, one slice of the whole.
 """
 
-import base64
-import json
 import re
-import zlib
 from datetime import date
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -16,6 +13,7 @@ from pydantic import Field, model_validator
 from pacs_operator.domain.agentconfig import CONFIG_DIR, TLS_DIR, Count, Time
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.identifiers import check_ae_title, check_dns_name
+from pacs_operator.domain.messages import packed, unpacked
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.names import IMPORT_AE_TITLE, Port
 from pacs_operator.domain.outbound import check_destination
@@ -24,8 +22,6 @@ from pacs_operator.domain.peer import ArchiveRef
 IMPORT_FILE = f"{CONFIG_DIR}/import.json"
 SOURCE_CA_FILE = f"{CONFIG_DIR}/source-ca.pem"
 JOURNAL_DIR = "/var/lib/pacs-import"
-MAX_MESSAGE_BYTES = 4096
-MAX_RAW_BYTES = 16384
 #: One run of the process; its counts reach the status at its end, and its certificate lives a little longer.
 SLICE_SECONDS = 900
 
@@ -220,9 +216,8 @@ class SliceResult(Model):
     seconds: Count = 0  # how long it worked
 
     def to_message(self) -> str:
-        """Return the termination message, at most 4,096 bytes."""
-        raw = json.dumps(self.document(), separators=(",", ":")).encode()
-        return base64.b85encode(zlib.compress(raw, 9)).decode()
+        """Return the termination message."""
+        return packed(self.document())
 
     @classmethod
     def from_message(cls, message: str) -> Self:
@@ -235,9 +230,8 @@ class SliceResult(Model):
             been taken over, so nothing else is taken from it.
         """
         try:
-            raw = zlib.decompressobj().decompress(base64.b85decode(message.strip()[:MAX_MESSAGE_BYTES]), MAX_RAW_BYTES)
-            return cls.model_validate(json.loads(raw))
-        except (ValueError, zlib.error, RecursionError) as error:
+            return cls.model_validate(unpacked(message))
+        except ValueError as error:
             raise ValueError(f"not a slice's result: {type(error).__name__}") from error
 
 

@@ -5,19 +5,15 @@ thing that leaves the pod (blueprint, decision 4). The pod speaks to devices and
 the message takes nothing that is not in the catalog of checks.
 """
 
-import base64
-import json
 import re
-import zlib
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator
 
 from pacs_operator.domain.checks import CODE, Check, Layer
+from pacs_operator.domain.messages import packed, unpacked
 from pacs_operator.domain.model import Model
 
-MAX_MESSAGE_BYTES = 4096
-MAX_RAW_BYTES = 65536  # a whole run has about 5 kB; a message of 4,096 bytes could unpack to megabytes
 MAX_MILLIS = 86_400_000
 
 Outcome = Literal["Passed", "Failed", "NotRun"]
@@ -76,11 +72,7 @@ class RunResult(Model):
         ValueError
             The result does not fit into 4,096 bytes.
         """
-        raw = json.dumps(self.document(), separators=(",", ":")).encode()
-        message = base64.b85encode(zlib.compress(raw, 9)).decode()
-        if len(message) > MAX_MESSAGE_BYTES:
-            raise ValueError(f"result of {len(message)} bytes exceeds the termination message's {MAX_MESSAGE_BYTES}")
-        return message
+        return packed(self.document())
 
     @classmethod
     def from_message(cls, message: str) -> Self:
@@ -92,9 +84,8 @@ class RunResult(Model):
             Not a result of ours: truncated, foreign, or not valid.
         """
         try:
-            raw = zlib.decompressobj().decompress(base64.b85decode(message.strip()), MAX_RAW_BYTES)
-            return cls.model_validate(json.loads(raw))
-        except (ValueError, zlib.error, RecursionError) as error:
+            return cls.model_validate(unpacked(message))
+        except ValueError as error:
             raise ValueError(f"not a conformance result: {type(error).__name__}") from error
 
 
