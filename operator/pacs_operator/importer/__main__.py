@@ -12,7 +12,6 @@ from typing import Annotated, NoReturn
 
 import structlog
 import typer
-from pydantic import ValidationError
 
 from pacs_operator.domain.conformanceconfig import TERMINATION_LOG
 from pacs_operator.domain.errors import PacsError
@@ -20,6 +19,7 @@ from pacs_operator.domain.importing import IMPORT_FILE, JOURNAL_DIR, ImportConfi
 from pacs_operator.importer.journal import Journal, State
 from pacs_operator.importer.limits import Halted, Limits, Pace, Watch
 from pacs_operator.importer.run import Slice, archive_of, source_of, stopped, unusable
+from pacs_operator.probes.configfile import read_config
 
 EXIT_DONE, EXIT_LEFT, EXIT_COULD_NOT_RUN = 0, 1, 2
 
@@ -52,7 +52,7 @@ def run(
 ) -> None:
     """Do one slice: exit 0 when nothing is left to do, 1 when something is, 2 when it could not begin."""
     try:
-        wanted = read_config(config)
+        wanted = read_config(config, ImportConfig, ImporterError)
     except PacsError as error:
         _stop(error)
     result = _slice(wanted)
@@ -111,24 +111,6 @@ def journals(folder: Annotated[Path, typer.Argument(help="folder of the journals
         opened = Journal(path, 1)
         print(path, " ".join(f"{key}={value}" for key, value in opened.counts().document().items()))
         opened.close()
-
-
-def read_config(path: Path) -> ImportConfig:
-    """Return the configuration.
-
-    Raises
-    ------
-    ImporterError
-        Absent, or not valid.
-    """
-    action = "compare the ConfigMap with the operator's version"
-    try:
-        return ImportConfig.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ImporterError(f"{path} cannot be read: {type(error).__name__}", action=action) from error
-    except ValidationError as error:
-        fields = ", ".join(".".join(map(str, each["loc"])) or "document" for each in error.errors())
-        raise ImporterError(f"{path} is not valid: {fields}", action=action, retry=False) from error
 
 
 def _stop(error: PacsError) -> NoReturn:

@@ -12,7 +12,6 @@ from typing import Annotated, NoReturn
 import requests
 import structlog
 import typer
-from pydantic import ValidationError
 
 from pacs_operator.domain.checks import Check, checks_of
 from pacs_operator.domain.conformanceconfig import CONFORMANCE_FILE, TERMINATION_LOG, ConformanceConfig
@@ -20,6 +19,7 @@ from pacs_operator.domain.errors import PacsError
 from pacs_operator.domain.results import RunResult
 from pacs_operator.probes.canary import ultrasound
 from pacs_operator.probes.client import NotAssociatedError, Session
+from pacs_operator.probes.configfile import read_config
 from pacs_operator.probes.modality import Act, Visit
 from pacs_operator.probes.modalityreport import document, tables
 from pacs_operator.probes.networkchecks import resolve
@@ -60,7 +60,7 @@ def conformance(
 ) -> None:
     """Do one conformance run: exit 0 when every check passed, 1 when one failed, 2 when one could not be made."""
     try:
-        settings = read_config(config)
+        settings = read_config(config, ConformanceConfig, ProbeError)
         result, rows = conform(settings)
     except PacsError as error:
         print(f"{error.reason}: {error}", file=sys.stderr)
@@ -87,7 +87,7 @@ _STUDIES = {Study.BUNDLED: samples, Study.ULTRASOUND: ultrasound}
 def shadow(config: Annotated[Path, typer.Option(help="conformance.json, with shadow: true")]) -> None:
     """Attack a disposable archive so that it may hurt: exit 0 when it bore it, 1 when not, 2 when it is no shadow."""
     try:
-        outcomes = endanger(read_config(config))
+        outcomes = endanger(read_config(config, ConformanceConfig, ProbeError))
     except PacsError as error:
         print(f"{error.reason}: {error}", file=sys.stderr)
         raise typer.Exit(EXIT_COULD_NOT_RUN) from None
@@ -209,24 +209,6 @@ def why_not(session: Session) -> str:
 def _stop(reason: str, message: str) -> NoReturn:
     print(f"{reason}: {message}", file=sys.stderr)
     raise typer.Exit(EXIT_COULD_NOT_RUN)
-
-
-def read_config(path: Path) -> ConformanceConfig:
-    """Return the configuration.
-
-    Raises
-    ------
-    ProbeError
-        Absent, or not valid.
-    """
-    action = "compare the ConfigMap with the operator's version"
-    try:
-        return ConformanceConfig.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ProbeError(f"{path} cannot be read: {type(error).__name__}", action=action) from error
-    except ValidationError as error:
-        fields = ", ".join(".".join(map(str, each["loc"])) or "document" for each in error.errors())
-        raise ProbeError(f"{path} is not valid: {fields}", action=action, retry=False) from error
 
 
 def exit_code(result: RunResult, expected: frozenset[Check] = frozenset(Check)) -> int:
