@@ -3,10 +3,13 @@
 from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Protocol
 
 from pacs_operator.domain.model import Model
 from pacs_operator.domain.times import rfc3339
+
+#: Status, reason and message of a condition.
+Verdict = tuple[Literal["True", "False", "Unknown"], str, str]
 
 
 class ConditionType(StrEnum):
@@ -46,6 +49,24 @@ class Condition(Model):
     last_transition_time: str | None = None
 
 
+class Stood(Protocol):
+    """A condition of any resource, as it stood before."""
+
+    @property
+    def status(self) -> str:
+        """Return True, False or Unknown."""
+
+    @property
+    def last_transition_time(self) -> str | None:
+        """Return since when."""
+
+
+def since(old: Stood | None, status: str, now: datetime) -> str:
+    """Return since when a condition has its status: the time changes only where the status does."""
+    kept = old.last_transition_time if old and old.status == status else None
+    return kept or rfc3339(now)
+
+
 def merge(observed: Iterable[Condition], desired: Iterable[Condition], now: datetime) -> list[Condition]:
     """Return the conditions to write.
 
@@ -60,9 +81,7 @@ def merge(observed: Iterable[Condition], desired: Iterable[Condition], now: date
     """
     before = {condition.type: condition for condition in observed}
     after = dict(before)
-    stamp = rfc3339(now)
     for condition in desired:
-        old = before.get(condition.type)
-        since = old.last_transition_time if old and old.status == condition.status else stamp
-        after[condition.type] = condition.model_copy(update={"last_transition_time": since or stamp})
+        began = since(before.get(condition.type), condition.status, now)
+        after[condition.type] = condition.model_copy(update={"last_transition_time": began})
     return [after[kind] for kind in ConditionType if kind in after]

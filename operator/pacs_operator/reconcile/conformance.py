@@ -20,6 +20,7 @@ from pacs_operator.domain.status import ConformanceStatus
 from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.kube.apply import content_hash
 from pacs_operator.kube.inventory import JOB, kind_of
+from pacs_operator.kube.jobs import ended_at
 from pacs_operator.kube.port import Manifest, annotations_of, labels_of, metadata
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.workloads import render, running_hash, settled
@@ -114,7 +115,7 @@ def step(run: Pass) -> None:
     run.status = run.status.model_copy(
         update={"conformance": last, "last_handled_conformance_token": _handled(run, jobs, last)}
     )
-    active = [job for job in jobs if _ended(job) is None and not metadata(job).get("deletionTimestamp")]
+    active = [job for job in jobs if ended_at(job) is None and not metadata(job).get("deletionTimestamp")]
     if active:
         run.running = True
         _render_with(run, _run_of(active[0]))
@@ -178,17 +179,10 @@ def _run_of(job: Manifest) -> str | None:
     return name.removeprefix(JOB_PREFIX) if name.startswith(JOB_PREFIX) else None
 
 
-def _ended(job: Manifest) -> datetime | None:
-    for condition in (job.get("status") or {}).get("conditions") or []:
-        if condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True":
-            return parse_time(condition["lastTransitionTime"])
-    return None
-
-
 def _newest(run: Pass, jobs: list[Manifest]) -> ConformanceStatus | None:
     """Return the last finished run: the newest Job's, or what the status remembers when that is newer."""
     known = run.observed.conformance
-    ended = [(time, job) for job in jobs if (time := _ended(job)) is not None]
+    ended = [(time, job) for job in jobs if (time := ended_at(job)) is not None]
     if not ended:
         return known
     time, job = max(ended, key=lambda pair: (pair[0], metadata(pair[1])["name"]))
@@ -242,7 +236,7 @@ def _handled(run: Pass, jobs: list[Manifest], last: ConformanceStatus | None) ->
 
 
 def _prune_history(run: Pass, jobs: list[Manifest]) -> None:
-    ended = sorted((job for job in jobs if _ended(job)), key=lambda job: (_ended(job), metadata(job)["name"]))
+    ended = sorted((job for job in jobs if ended_at(job)), key=lambda job: (ended_at(job), metadata(job)["name"]))
     for job in ended[:-KEPT_JOBS]:
         if not metadata(job).get("deletionTimestamp"):
             run.ports.kube.delete(job)

@@ -5,14 +5,13 @@ Lifting opens, and like all that opens it takes a pass that nothing stops.
 """
 
 from pacs_operator.domain.agentconfig import AgentStatus
-from pacs_operator.domain.conditions import ConditionType
+from pacs_operator.domain.conditions import ConditionType, Verdict
 from pacs_operator.domain.containment import Containment, contain, wanted
 from pacs_operator.domain.names import Component
 from pacs_operator.domain.status import ContainmentStatus
 from pacs_operator.domain.times import rfc3339
 from pacs_operator.reconcile import agents, revocation
 from pacs_operator.reconcile.context import Pass
-from pacs_operator.reconcile.evidence import Verdict
 
 _SHOWN = 8
 

@@ -6,13 +6,12 @@ can prove any more may not stand there as True.
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Literal
 
 from pacs_operator.domain import rotation
 from pacs_operator.domain.agentconfig import StorageTold
 from pacs_operator.domain.archive import Conformance
 from pacs_operator.domain.checkcatalog import NETWORK_CHECKS
-from pacs_operator.domain.conditions import ConditionType
+from pacs_operator.domain.conditions import ConditionType, Verdict
 from pacs_operator.domain.errors import PacsError
 from pacs_operator.domain.names import CaName, Component, data_key, data_mount
 from pacs_operator.domain.status import CertificateStatus, ConformanceStatus, EncryptionStatus
@@ -36,8 +35,6 @@ _NOT_OFFERED = (
     "them; set spec.release.version to a newer one; nothing is lost"
 )
 
-#: Status, reason and message of a condition.
-Verdict = tuple[Literal["True", "False", "Unknown"], str, str]
 
 #: What a stopped pass may itself have set, so that it looks again.
 _AGED = ("NotObserved", "Stale", "ServedNotRenewed")

@@ -24,6 +24,7 @@ from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.domain.validation import parse
 from pacs_operator.kube.apply import content_hash
 from pacs_operator.kube.inventory import DEPLOYMENT, IMPORT, JOB, STATEFUL_SET, Kind, kind_of
+from pacs_operator.kube.jobs import ended_at
 from pacs_operator.kube.port import Manifest, annotations_of, labels_of, metadata
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.importwords import conditions
@@ -67,14 +68,14 @@ def read(run: Pass) -> None:
     jobs = [item for item in run.owned.values() if kind_of(item) is JOB and _slice_of(item)]
     for state in run.imports:
         _take_over(run, state, [job for job in jobs if _belongs(job, state)])
-    chosen = _choose(run, [job for job in jobs if _ended(job) is None])
+    chosen = _choose(run, [job for job in jobs if ended_at(job) is None])
     for job in jobs:
-        if _ended(job) is None and not (chosen and _belongs(job, chosen)):
+        if ended_at(job) is None and not (chosen and _belongs(job, chosen)):
             _delete(run, job)  # suspended, deleted, contained: what is in hand is ended by the pod itself
     _prune(run, jobs)
     if chosen is None or chosen.spec is None:
         return
-    active = next((job for job in jobs if _belongs(job, chosen) and _ended(job) is None), None)
+    active = next((job for job in jobs if _belongs(job, chosen) and ended_at(job) is None), None)
     due = _slice_of(active) if active else _due(run, chosen)
     run.importing = Importing(str(metadata(chosen.live)["name"]), chosen.uid, chosen.spec, due)
 
@@ -89,7 +90,7 @@ def end_others(run: Pass, allowed: set[str]) -> None:
     """Delete the slices at work of all but the allowed imports."""
     ours = {names.LABEL_ARCHIVE: run.name, names.LABEL_COMPONENT: Component.IMPORTER.value}
     for job in run.ports.kube.list(JOB, namespace_of(run.name, Zone.OPS), ours):
-        if _slice_of(job) and _ended(job) is None and annotations_of(job).get(names.ANNOTATION_IMPORT) not in allowed:
+        if _slice_of(job) and ended_at(job) is None and annotations_of(job).get(names.ANNOTATION_IMPORT) not in allowed:
             _delete(run, job)
 
 
@@ -237,7 +238,7 @@ def _ready(run: Pass, kind: Kind, component: Component) -> bool:
 
 def _take_over(run: Pass, state: ImportState, jobs: Iterable[Manifest]) -> None:
     """Take what the newest ended slice left behind into the status, once."""
-    ended = [(time, str(metadata(job)["name"]), job) for job in jobs if (time := _ended(job)) is not None]
+    ended = [(time, str(metadata(job)["name"]), job) for job in jobs if (time := ended_at(job)) is not None]
     if not ended:
         return
     time, name, job = max(ended, key=lambda each: each[:2])
@@ -285,10 +286,10 @@ def _result(run: Pass, job: Manifest) -> tuple[SliceResult | None, str]:
 def _prune(run: Pass, jobs: list[Manifest]) -> None:
     """Keep the last Jobs only; their results stand in the status since the passes before."""
     told = {state.status.last_slice for state in run.imports}
-    ended = sorted((time, str(metadata(job)["name"]), id(job)) for job in jobs if (time := _ended(job)) is not None)
+    ended = sorted((time, str(metadata(job)["name"]), id(job)) for job in jobs if (time := ended_at(job)) is not None)
     old = {name for _, name, _ in ended[:-KEPT_JOBS]} - told
     for job in jobs:
-        if metadata(job)["name"] in old and _ended(job) is not None:
+        if metadata(job)["name"] in old and ended_at(job) is not None:
             _delete(run, job)
 
 
@@ -303,10 +304,3 @@ def _belongs(job: Manifest, state: ImportState) -> bool:
 
 def _slice_of(job: Manifest) -> str | None:
     return run_of(str(metadata(job)["name"]), JOB_PREFIX)
-
-
-def _ended(job: Manifest) -> datetime | None:
-    for condition in (job.get("status") or {}).get("conditions") or []:
-        if condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True":
-            return parse_time(condition["lastTransitionTime"])
-    return None

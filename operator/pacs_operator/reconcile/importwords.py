@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
+from pacs_operator.domain.conditions import since
 from pacs_operator.domain.importing import ImportCondition, ImportConditionType, ImportStatus
 from pacs_operator.domain.status import MAX_MESSAGE
 from pacs_operator.domain.times import rfc3339
@@ -121,7 +122,6 @@ def conditions(state: ImportState, now: datetime) -> list[ImportCondition]:
         ImportConditionType.FAILED: _failed(state),
     }
     before = {condition.type: condition for condition in state.status.conditions}
-    stamp = rfc3339(now)
     return [
         ImportCondition(
             type=kind,
@@ -129,9 +129,7 @@ def conditions(state: ImportState, now: datetime) -> list[ImportCondition]:
             reason=finding.reason,
             message=finding.message[:MAX_MESSAGE],
             observed_generation=int(metadata(state.live).get("generation") or 0),
-            last_transition_time=before[kind].last_transition_time
-            if kind in before and before[kind].status == finding.status
-            else stamp,
+            last_transition_time=since(before.get(kind), finding.status, now),
         )
         for kind, finding in found.items()
     ]

@@ -5,11 +5,10 @@ from datetime import datetime, timedelta
 from cryptography import x509
 
 from pacs_operator.domain.archive import Archive
-from pacs_operator.domain.conditions import ConditionType
+from pacs_operator.domain.conditions import ConditionType, Verdict
 from pacs_operator.domain.gatepeers import LiveIssuer
 from pacs_operator.domain.issuers import Issuer, Trust, ends, usable
 from pacs_operator.reconcile.context import Pass
-from pacs_operator.reconcile.evidence import Verdict
 
 _ENDING = timedelta(days=60)
 _OLD = 0.5  # of a list's time: by then somebody has missed several newer ones

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pacs_operator.domain.acceptance import Claim
 from pacs_operator.domain.archive import Archive
-from pacs_operator.domain.conditions import ConditionType
+from pacs_operator.domain.conditions import ConditionType, Verdict
 from pacs_operator.domain.legacy import StaffedHours, alarm
 from pacs_operator.domain.peer import Peer
 from pacs_operator.domain.staffed import closing_time
@@ -19,7 +19,6 @@ from pacs_operator.domain.status import (
 from pacs_operator.domain.times import rfc3339
 from pacs_operator.kube.events import Notice
 from pacs_operator.reconcile.context import Pass
-from pacs_operator.reconcile.evidence import Verdict
 
 
 def hours_of(archive: Archive | None) -> StaffedHours | None:

@@ -7,6 +7,7 @@ from datetime import datetime
 from pacs_operator.domain import names
 from pacs_operator.domain.acceptance import Claim, Decision, accepted_peers, decide
 from pacs_operator.domain.archive import Archive
+from pacs_operator.domain.conditions import since
 from pacs_operator.domain.containment import Containment, contain
 from pacs_operator.domain.destinations import Resolved, by_key, destinations
 from pacs_operator.domain.errors import ConflictError, NotFoundError
@@ -248,22 +249,17 @@ def _conditions(
 ) -> list[PeerCondition]:
     """Return conditions whose times change only where the status does."""
     known = {condition.type: condition for condition in before.conditions} if before else {}
-    stamp = rfc3339(now)
-    conditions = []
-    for finding in findings:
-        old = known.get(finding.type)
-        since = old.last_transition_time if old and old.status == finding.status else stamp
-        conditions.append(
-            PeerCondition(
-                type=finding.type,
-                status=finding.status,
-                reason=finding.reason,
-                message=finding.message[:MAX_MESSAGE],
-                observed_generation=claim.generation,
-                last_transition_time=since,
-            )
+    return [
+        PeerCondition(
+            type=finding.type,
+            status=finding.status,
+            reason=finding.reason,
+            message=finding.message[:MAX_MESSAGE],
+            observed_generation=claim.generation,
+            last_transition_time=since(known.get(finding.type), finding.status, now),
         )
-    return conditions
+        for finding in findings
+    ]
 
 
 def _destinations(found: Resolved) -> PeerFinding:

@@ -7,14 +7,14 @@ cluster alone, and gone when nothing is new any more.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.names import Zone, namespace_of
-from pacs_operator.domain.times import parse_time
 from pacs_operator.kube.inventory import JOB, POLICY, kind_of
+from pacs_operator.kube.jobs import ended_at
 from pacs_operator.kube.port import Manifest, key_of, labels_of, metadata
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.render import pullcheck as rendered
@@ -67,7 +67,7 @@ def step(run: Pass, images: Mapping[str, str]) -> str | None:
     if not images or run.desired is None:
         _delete(run, jobs)
         return None
-    if any(_ended(job, "Complete") and set(images.values()) <= set(_images(job)) for job in jobs):
+    if any(ended_at(job, "Complete") and set(images.values()) <= set(_images(job)) for job in jobs):
         return None
     name = rendered.name(images)
     job = next((job for job in jobs if metadata(job)["name"] == name), None)
@@ -104,7 +104,7 @@ def of_workload(run: Pass, workload: Manifest) -> str | None:
 def _judge(run: Pass, job: Manifest, images: Mapping[str, str]) -> None:
     """Refuse when the Job failed or cannot get on; a failed one makes room for the next try."""
     pods = [pod for pod in run.pods if _pod_of(pod, job)]
-    failed = _ended(job, "Failed")
+    failed = ended_at(job, "Failed")
     why = next(waiting(pods), None) or (next(_ended_badly(pods), None) if failed else None)
     if failed and run.now - failed >= _PAUSE:
         _delete(run, [job])
@@ -163,13 +163,6 @@ def _pod_of(pod: Manifest, job: Manifest) -> bool:
 
 def _images(job: Manifest) -> list[str]:
     return [str(container.get("image")) for container in job["spec"]["template"]["spec"]["containers"]]
-
-
-def _ended(job: Manifest, how: str) -> datetime | None:
-    for condition in (job.get("status") or {}).get("conditions") or []:
-        if condition.get("type") == how and condition.get("status") == "True":
-            return parse_time(condition["lastTransitionTime"])
-    return None
 
 
 def _ended_badly(pods: Iterable[Manifest]) -> Iterator[tuple[str, str, str]]:

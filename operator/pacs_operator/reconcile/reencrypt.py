@@ -10,7 +10,7 @@ from datetime import timedelta
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from pacs_operator.domain.agentconfig import SealingOrders, SealingTold
+from pacs_operator.domain.agentconfig import SealingOrders, SealingTold, StorageTold
 from pacs_operator.domain.archive import Archive
 from pacs_operator.domain.names import (
     ANNOTATION_ENCRYPTION,
@@ -24,6 +24,7 @@ from pacs_operator.domain.status import EncryptionStatus, ReencryptStatus
 from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.kube.inventory import PVC
 from pacs_operator.kube.port import annotations_of
+from pacs_operator.reconcile.agents import answers
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.metrics import PREFIX
 from pacs_operator.render.orthanc_workload import IMAGES_CLAIM
@@ -75,15 +76,16 @@ def wanted_token(run: Pass) -> str | None:
 
 def told(run: Pass) -> SealingTold | None:
     """Return what Orthanc's agent told last."""
-    answers = [status for component, status in run.memory.agents.values() if component is Component.ORTHANC]
-    return next((status.storage.work for status in answers if status.storage), None)
+    return next((storage.work for storage in _storages(run)), None)
 
 
 def not_offered(run: Pass) -> bool:
     """Tell whether the storage that Orthanc runs with does no such work: a release from before it."""
-    answers = [status for component, status in run.memory.agents.values() if component is Component.ORTHANC]
-    storages = [status.storage for status in answers if status.storage]
-    return any(storage.self_test is not None and storage.work is None for storage in storages)
+    return any(storage.self_test is not None and storage.work is None for storage in _storages(run))
+
+
+def _storages(run: Pass) -> Iterator[StorageTold]:
+    return (status.storage for status in answers(run, Component.ORTHANC) if status.storage)
 
 
 def handled(run: Pass) -> str | None:

@@ -1,13 +1,12 @@
 """What the scrub of the stored images found: a condition, a status and metrics; counts and names drawn by chance."""
 
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pacs_operator.domain.agentconfig import CLOCK_SKEW, MAX_FOUND, AgentStatus, ScrubPass, ScrubTold
-from pacs_operator.domain.conditions import ConditionType
+from pacs_operator.domain.conditions import ConditionType, Verdict
 from pacs_operator.domain.names import Component
 from pacs_operator.domain.scrub import Scrub, stale_at
 from pacs_operator.domain.status import ScrubStatus
@@ -16,8 +15,6 @@ from pacs_operator.reconcile.agents import answers
 from pacs_operator.reconcile.context import Pass
 from pacs_operator.reconcile.metrics import PREFIX
 
-#: Status, reason and message of a condition.
-Verdict = tuple[Literal["True", "False", "Unknown"], str, str]
 _WORDS = {
     "changed": "changed",
     "unreadable": "unreadable",

@@ -7,7 +7,7 @@ from typing import Literal
 from pacs_operator.domain.acceptance import Decision
 from pacs_operator.domain.agentconfig import PeerActivity
 from pacs_operator.domain.archive import ArchiveSpec
-from pacs_operator.domain.conditions import ConditionType, merge
+from pacs_operator.domain.conditions import ConditionType, Verdict, merge
 from pacs_operator.domain.largest import MEMORY_BASE_MI, MEMORY_COPIES
 from pacs_operator.domain.names import Component, Port, Zone, namespace_of, service_dns
 from pacs_operator.domain.status import (
@@ -39,7 +39,6 @@ from pacs_operator.reconcile import (
 )
 from pacs_operator.reconcile.agents import activity, answers, certificates, reported, unconfirmed
 from pacs_operator.reconcile.context import Pass
-from pacs_operator.reconcile.evidence import Verdict
 from pacs_operator.reconcile.workloads import settled
 from pacs_operator.render import sizes
 
