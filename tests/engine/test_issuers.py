@@ -277,6 +277,20 @@ def test_what_could_be_taken_for_the_archives_own_authority_is_not_trusted(
     assert ("hospital clashes with the own authority of the archive" in said["message"]) is not accepted
 
 
+@pytest.mark.parametrize("readable", [True, False])
+def test_an_own_authority_that_cannot_be_read_is_vaults_trouble_and_stops_no_pass(
+    theirs: World, monkeypatch: pytest.MonkeyPatch, readable: bool
+) -> None:
+    rubbish = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    if not readable:
+        monkeypatch.setattr(theirs.vault, "ca_pem", lambda *_: rubbish)
+    name(theirs)
+    theirs.process = theirs.operator()
+    theirs.process.reconcile(ARCHIVE)
+    assert live_issuers(theirs) == [], "what the pass brings arrives"
+    assert theirs.condition("VaultReady")["reason"] == ("Provisioned" if readable else "VaultMisconfigured")
+
+
 def test_an_archive_that_names_none_tells_of_none(world: World) -> None:
     assert live_issuers(world) is None
     assert "issuers" not in world.live_peers().document()

@@ -6,14 +6,17 @@ Vault's trouble never stops a pass: what runs keeps running, and the rest of the
 from datetime import timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from pacs_operator.domain.conditions import ConditionType
 from pacs_operator.domain.errors import InvalidSpecError, VaultError
+from pacs_operator.domain.issuers import clashing
 from pacs_operator.domain.names import CaName, peer_role
 from pacs_operator.domain.peer import Peer
 from pacs_operator.kube.events import Notice
 from pacs_operator.reconcile import imports, issuers, peers, workloads
 from pacs_operator.reconcile.context import Pass
+from pacs_operator.vault.errors import VaultMisconfiguredError
 from pacs_operator.vault.port import Changes, VaultPort
 
 #: An event wakes a pass many times a minute; Vault is asked again only after this.
@@ -51,11 +54,23 @@ def _know_root(run: Pass, vault: VaultPort, lineage: str) -> None:
     """Learn the root of the archive's own peers CA, which stays; none of the hospital's may be taken for it."""
     if run.memory.own_root is not None:
         return
-    pem = vault.ca_pem(lineage, CaName.PEERS)
-    run.memory.own_root = x509.load_pem_x509_certificate(pem.encode("ascii"))
+    run.memory.own_root = _read_root(vault.ca_pem(lineage, CaName.PEERS))
     if run.peers is not None and issuers.live_issuers(run.archive, run.memory.own_root) != run.peers.issuers:
         peers.accept(run)
         _render_again(run)
+
+
+def _read_root(pem: str) -> x509.Certificate:
+    """Return the root that Vault publishes; one that cannot be read is Vault's trouble, and stops no pass."""
+    try:
+        root = x509.load_pem_x509_certificate(pem.encode("ascii"))
+        clashing((), root)  # name and key are decoded when they are asked for, as they will be
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise VaultMisconfiguredError(
+            f"Vault publishes no certificate that can be read as the archive's own authority: {type(error).__name__}",
+            action="have Vault's administrator look at the archive's mount of peers below pacs/<lineage>/",
+        ) from error
+    return root
 
 
 def _render_again(run: Pass) -> None:
