@@ -14,6 +14,9 @@ def parse_time(text: str) -> datetime:
     Raises
     ------
     ValueError
-        It is none.
+        It is none, or tells no offset from UTC.
     """
-    return datetime.fromisoformat(text)
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:  # it could be compared with no other, and local time would be guessed
+        raise ValueError("a time without its offset from UTC")
+    return moment
