@@ -102,7 +102,7 @@ class Slice:
         self._config, self._source, self._watch = config, source, limits.watch
         self._journal = Journal(journal_path(config), config.attempts)
         self._listing = Listing(source, self._journal, limits.watch, config, today)
-        self._arrivals, self._exchange = limits.arrivals, self._carrier(archive, limits)
+        self._arrivals, self._carrier = limits.arrivals, self._carrier_of(archive, limits)
         self._breaks = 0
         self._broken = self._left_out = False
 
@@ -118,7 +118,7 @@ class Slice:
             self._journal.close()
         return result
 
-    def _carrier(self, archive: Node, limits: Limits) -> Exchange | Mover:
+    def _carrier_of(self, archive: Node, limits: Limits) -> Exchange | Mover:
         destination = self._config.source.move_destination
         if destination is None:
             self._at_once = self._config.batch
@@ -192,7 +192,7 @@ class Slice:
             self._watch.check()
             moved = self._journal.moved
             try:
-                self._exchange.bring(unit)
+                self._carrier.bring(unit)
             except BrokenError:
                 self._broke(self._journal.moved > moved)
 
