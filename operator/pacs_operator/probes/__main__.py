@@ -23,7 +23,7 @@ from pacs_operator.probes.configfile import read_config
 from pacs_operator.probes.modality import Act, Visit
 from pacs_operator.probes.modalityreport import document, tables
 from pacs_operator.probes.networkchecks import resolve
-from pacs_operator.probes.report import conformance_table, console, shadow_table
+from pacs_operator.probes.report import conformance_table, console, shadow_document, shadow_table
 from pacs_operator.probes.run import conform
 from pacs_operator.probes.samples import samples
 from pacs_operator.probes.setting import ProbeError
@@ -84,7 +84,10 @@ _STUDIES = {Study.BUNDLED: samples, Study.ULTRASOUND: ultrasound}
 
 
 @app.command()
-def shadow(config: Annotated[Path, typer.Option(help="conformance.json, with shadow: true")]) -> None:
+def shadow(
+    config: Annotated[Path, typer.Option(help="conformance.json, with shadow: true")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="where to write the details")] = None,
+) -> None:
     """Attack a disposable archive so that it may hurt: exit 0 when it bore it, 1 when not, 2 when it is no shadow."""
     try:
         outcomes = endanger(read_config(config, ConformanceConfig, ProbeError))
@@ -92,6 +95,8 @@ def shadow(config: Annotated[Path, typer.Option(help="conformance.json, with sha
         print(f"{error.reason}: {error}", file=sys.stderr)
         raise typer.Exit(EXIT_COULD_NOT_RUN) from None
     console().print(shadow_table(outcomes))
+    if json_file is not None:
+        json_file.write_text(json.dumps(shadow_document(outcomes), indent=1) + "\n", encoding="ascii")
     raise typer.Exit(EXIT_PASSED if all(each.verdict.outcome == "Passed" for each in outcomes) else EXIT_FAILED)
 
 

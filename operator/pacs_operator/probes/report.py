@@ -54,3 +54,18 @@ def shadow_table(outcomes: Sequence[Outcome]) -> Table:
             DANGERS[each.name].title,
         )
     return table
+
+
+def shadow_document(outcomes: Sequence[Outcome]) -> list[dict[str, str | None]]:
+    """Return the same, JSON-ready."""
+    return [
+        {
+            "attack": each.name,
+            "replica": each.address,
+            "outcome": each.verdict.outcome,
+            "layer": each.verdict.layer.value if each.verdict.layer is not None else None,
+            "code": each.verdict.code,
+            "twin": each.verdict.twin,
+        }
+        for each in outcomes
+    ]
