@@ -25,7 +25,7 @@ from pacs_operator.domain import shadow as twin
 from pacs_operator.domain.conformanceconfig import ConformanceConfig, ProbeIdentity
 from pacs_operator.domain.errors import PacsError
 from pacs_operator.kube.client import KubeClient, load_api_client
-from pacs_operator.kube.inventory import ARCHIVE, NAMESPACE, PEER, SERVICE
+from pacs_operator.kube.inventory import ARCHIVE, NAMESPACE, PEER, SERVICE, Kind
 from pacs_operator.kube.port import KubePort, Manifest, labels_of, metadata
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,20 +44,23 @@ class ShadowError(PacsError):
     retry = False
 
 
-def make(kube: KubePort, archive: Manifest, cidr: str) -> None:
-    """Make the shadow and its visitor.
-
-    The visitors' namespace is first: that it is there means that nothing had the shadow's names before.
+def claim(kube: KubePort, archive: Manifest, cidr: str) -> None:
+    """Take the shadow's name: by the visitors' namespace, which says that nothing had the shadow's names before.
 
     Raises
     ------
     ShadowError
         Something else has one of the names.
     """
-    shadow, (namespace, peer) = twin.shadow_of(archive, cidr), twin.visitor_of(archive, cidr)
-    name = metadata(shadow)["name"]
-    refuse_strangers(kube, name)
+    refuse_strangers(kube, twin.shadow_name(archive))
+    namespace, _peer = twin.visitor_of(archive, cidr)
     kube.create(namespace)
+
+
+def make(kube: KubePort, archive: Manifest, cidr: str) -> None:
+    """Make the shadow and its visitor, once its name is taken."""
+    shadow, (_namespace, peer) = twin.shadow_of(archive, cidr), twin.visitor_of(archive, cidr)
+    name = metadata(shadow)["name"]
     made = kube.create(shadow)
     uid = {"metadata": {"labels": {LABEL_UID: metadata(made)["uid"]}}}
     kube.patch(NAMESPACE, twin.visitors_namespace(name), None, uid)
@@ -113,7 +116,7 @@ def remove(kube: KubePort, name: str, say: Callable[[str], None]) -> None:
         kube.delete(peer)
     if archive is not None:
         kube.delete(archive)
-        _until(lambda: kube.get(ARCHIVE, name) is None, f"PacsArchive {name} does not go", GONE_SECONDS)
+        _gone(kube, ARCHIVE, name)
     zones = [each for each in kube.list(NAMESPACE, labels={names.LABEL_ARCHIVE: name}) if _zone_of(each, uid)]
     for zone in zones:
         own = metadata(zone)["name"]
@@ -121,8 +124,7 @@ def remove(kube: KubePort, name: str, say: Callable[[str], None]) -> None:
         kube.patch(NAMESPACE, own, None, {"metadata": {"annotations": {names.ANNOTATION_RELEASE: own}}})
         kube.delete(zone)
     for zone in zones:
-        own = metadata(zone)["name"]
-        _until(lambda own=own: kube.get(NAMESPACE, own) is None, f"namespace {own} does not go", GONE_SECONDS)
+        _gone(kube, NAMESPACE, metadata(zone)["name"])
     kube.delete(visitors)
 
 
@@ -293,6 +295,10 @@ def _probe(act: str) -> list[str]:
     return [sys.executable, "-m", "pacs_operator.probes", act]
 
 
+def _gone(kube: KubePort, kind: Kind, name: str) -> None:
+    _until(lambda: kube.get(kind, name) is None, f"{kind.kind} {name} does not go", GONE_SECONDS)
+
+
 def _until(holds: Callable[[], bool], otherwise: str, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
@@ -341,7 +347,7 @@ def _tried(kube: KubePort, archive: Manifest, gate_address: str, seconds: float)
 
 
 @app.command("try")
-def try_(
+def try_(  # noqa: PLR0913  # a command line: each is an option of its own
     archive: Annotated[str, typer.Argument(help="PacsArchive that serves; nothing of it is touched")],
     *,
     gate_address: Annotated[str, typer.Option(help="address of a node at which this machine reaches gates")],
@@ -355,7 +361,7 @@ def try_(
         kube = _cluster()
         real = _live(kube, archive)
         name = twin.shadow_name(real)
-        refuse_strangers(kube, name)
+        claim(kube, real, visitor_cidr)
         try:
             make(kube, real, visitor_cidr)
             found = _tried(kube, real, gate_address, wait_seconds)
