@@ -126,6 +126,7 @@ def remove(kube: KubePort, name: str, say: Callable[[str], None]) -> None:
     for zone in zones:
         _gone(kube, NAMESPACE, metadata(zone)["name"])
     kube.delete(visitors)
+    _gone(kube, NAMESPACE, metadata(visitors)["name"])
 
 
 def _zone_of(namespace: Manifest, uid: str | None) -> bool:
@@ -278,7 +279,7 @@ def attack(config: ConformanceConfig, folder: Path) -> list[dict[str, Any]]:
         ``pacs-probe shadow`` refused to begin.
     """
     written, out = folder / "shadow.json", folder / "attacks.json"
-    written.write_text(json.dumps(config.document()), encoding="utf-8")
+    written.write_text(config.model_dump_json(by_alias=True), encoding="utf-8")
     words = [*_probe("shadow"), "--config", str(written), "--json", str(out)]
     done = subprocess.run(words, check=False, stdout=sys.stderr)
     if done.returncode not in (EXIT_PASSED, EXIT_FAILED) or not out.exists():
