@@ -51,7 +51,7 @@ OUTCOMES = """\
 SHADOW = """\
 ## On a shadow
 
-What may hurt is never tried on an archive that serves: a run has none of it, and the operator starts none. It is for a **shadow**: a second `PacsArchive` with a name of its own, the same release and the same spec, small volumes, and no images. `pacs-probe shadow` makes these attacks against every address that `gateReplicasHost` has, and asks for the good peer's echo after each:
+What may hurt is never tried on an archive that serves: a run has none of it, and the operator starts none. It is for a **shadow**: a second `PacsArchive` with a name of its own, the same release and the same spec, small volumes, and no images. One command makes it, attacks it and removes it ([shadow.md](shadow.md)); what follows is the same by hand, and what that command leaves out. `pacs-probe shadow` makes these attacks against every address that `gateReplicasHost` has, and asks for the good peer's echo after each:
 
 {table}
 It refuses to begin (`NotAShadow`, exit status 2) unless the file says `"shadow": true` **and** the archive, asked by C-FIND, holds no patient outside the probes' reserved prefix: a mark can stand on the wrong archive, patients cannot be overlooked. Nobody creates pods in an archive's zones by hand, so it is started from a machine inside the shadow's `spec.peers.allowedCIDRs`, as a `DicomPeer` with the rights Echo and Find whose certificate, key and root lie in `tlsDir` (the other leaves are not used and may be the same):
