@@ -223,6 +223,16 @@ def test_what_the_disk_does_not_take_is_no_store(image: Callable[[str], Image], 
         assert activity_of(server, "CT1") == {}
 
 
+def test_asked_to_stop_it_ends_in_order(image: Callable[[str], Image], tmp_path: Path) -> None:
+    """Killed by a signal of its own making it closes neither index nor storage area, and a node keeps its memory."""
+    for folder in (tmp_path.parent, tmp_path):
+        folder.chmod(0o755)
+    with orthanc(image("archive"), tmp_path) as server:
+        assert server.store("CT1", instance(generate_uid())) == SUCCESS
+        server.process.terminate()
+        assert server.process.wait(30) == 0
+
+
 def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 

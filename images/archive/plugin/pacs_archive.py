@@ -30,6 +30,7 @@ from pacs_inflight import InFlight
 from pacs_ingest import Ingest, log, stored_copies
 from pacs_quarantine import Quarantine
 from pacs_release import Acts, routes
+from pacs_routes import serve
 from pacs_rules import SUCCESS, Refusal, Reserved
 from pacs_sealed import shelf_of
 from pacs_storage import check_storage
@@ -177,13 +178,11 @@ def start() -> None:
     orthanc.RegisterIncomingCStoreInstanceFilter(lambda instance: incoming_store(instance, ingest))
     orthanc.RegisterReceivedInstanceCallback(lambda data, origin: ingest.received(data, origin, refused))
     for uri, answer in routes(Acts(quarantine, ingest)).items():
-        orthanc.RegisterRestCallback(uri, answer)
-    orthanc.RegisterRestCallback(
-        "/pacs/ingest", lambda output, uri, **request: answer_ingest(output, quarantine, **request)
-    )
+        serve(uri, answer)
+    serve("/pacs/ingest", lambda output, uri, **request: answer_ingest(output, quarantine, **request))
     orthanc.RegisterStorageCommitmentScpCallback(commitment, committed)
     orthanc.RegisterOnStoredInstanceCallback(stored)
-    orthanc.RegisterRestCallback("/pacs/activity", answer_activity)
+    serve("/pacs/activity", answer_activity)
     orthanc.RegisterOnChangeCallback(changed)
     pacs_outbound.register(configuration, log)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import orthanc
 from pacs_move import Destinations, Move, MoveRefusedError, Sender, instances_of
+from pacs_routes import serve
 
 Alert = Callable[..., None]
 
@@ -89,4 +90,4 @@ def register(configuration: Mapping[str, Any], alert: Alert) -> None:
     outbound = Outbound(Destinations(configuration["PacsArchive"].get("MoveDestinations")), alert)
     # An error in "size" would leave the requester without any answer: it has none to raise.
     orthanc.RegisterMoveCallback2(outbound.create, Move.size, outbound.apply, lambda move: None)
-    orthanc.RegisterRestCallback("/pacs/destinations", outbound.answer)
+    serve("/pacs/destinations", outbound.answer)
