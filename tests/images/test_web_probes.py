@@ -16,7 +16,8 @@ from pacs_operator.domain.conformanceconfig import ConformanceConfig
 from pacs_operator.domain.names import PROBE_AE_TITLE, PROBE_PATIENT_PREFIX, PROBE_UID_ROOT
 from pacs_operator.domain.peer import Right
 from pacs_operator.domain.probepeers import probe_dns_name, probe_peers
-from pacs_operator.probes import preambles, webchecks
+from pacs_operator.probes import bombs, preambles, webchecks
+from pacs_operator.probes.client import Session
 from pacs_operator.probes.objects import ProbeObjects
 from pacs_operator.probes.servicechecks import Exchange
 from pacs_operator.probes.setting import Setting
@@ -155,6 +156,32 @@ def test_a_device_that_may_not_store_proves_nothing(archive: WebArchive, tmp_pat
     archive.stage.gate.put(peer("attacker", "attacker.imaging.example", "ATTACKER", rights=(Right.FIND, Right.GET)))
     verdict = preambles.blanked(world, Endpoint("127.0.0.1", archive.stage.port))
     assert (verdict.outcome, verdict.twin) == ("NotRun", "NotServed")
+
+
+def behind(archive: WebArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the device's C-STORE go where the gate would pass it on; a gate for DICOM is no part of this file."""
+    inside = Session(Endpoint("127.0.0.1", archive.server.dicom), "ATTACKER", "ARCHIVE", None, "")
+    monkeypatch.setattr(Setting, "session", lambda *_: inside)
+
+
+def test_bombs_are_refused_and_honest_images_still_stored(
+    archive: WebArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = device(tmp_path, archive)
+    behind(archive, monkeypatch)
+    verdict = bombs.refused(world, Endpoint("127.0.0.1", archive.stage.port))
+    assert verdict == Verdict("Passed", Layer.DICOM, "status-a700", "Served")
+
+
+def test_an_archive_that_keeps_a_bomb_is_found(
+    archive: WebArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is claimed is no more than an archive may take, so it is kept."""
+    world = device(tmp_path, archive)
+    behind(archive, monkeypatch)
+    monkeypatch.setattr(bombs, "CLAIMED", 64)
+    verdict = bombs.refused(world, Endpoint("127.0.0.1", archive.stage.port))
+    assert verdict == Verdict("Failed", Layer.DICOM, "accepted", "Served")
 
 
 @pytest.fixture

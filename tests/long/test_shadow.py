@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tests.cluster.support import GATE, HOST, ROOT, TESTBED, Cluster, run
 
-ALWAYS = {"MalformedRequests", "SlowFlood", "AssociationFlood", "PreambleBlanked"}  # the demo's archive has DICOMweb
+#: The demo's archive has DICOMweb.
+ALWAYS = {"MalformedRequests", "SlowFlood", "AssociationFlood", "PreambleBlanked", "BombsRefused"}
 
 
 def test_it_bears_the_attacks_and_leaves_nothing(archive: Cluster, tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class ProbeObjects:
             *images,
             ProbeObject(Check.STORE_REPORT, self._report()),
             ProbeObject(Check.STORE_DOCUMENT, self._document()),
-            ProbeObject(Check.STORE_COMPRESSED, self._compressed()),
+            ProbeObject(Check.STORE_COMPRESSED, self.compressed()),
             *(ProbeObject(Check.STORE_CHARACTER_SETS, each) for each in self._character_sets()),
         ]
 
@@ -141,7 +141,8 @@ class ProbeObjects:
         _add_pixels(dataset, bits=8)
         return dataset
 
-    def _compressed(self) -> Dataset:
+    def compressed(self) -> Dataset:
+        """Return one more image of one compressed frame (RLE), in a series of its own."""
         dataset = self._capture(self._uid(), 1, "compressed")
         frame = get_encoder(RLELossless).encode(
             dataset.PixelData,

@@ -1,22 +1,20 @@
 """The first 128 bytes of a DICOM file, which no reader looks at and where a program can hide (PS3.10 7.1)."""
 
 from dataclasses import dataclass
-from io import BytesIO
 
-from pydicom import Dataset, dcmwrite
+from pydicom import Dataset
 
 from pacs_operator.domain.checks import Layer
 from pacs_operator.probes.objects import shadow_objects
 from pacs_operator.probes.setting import Setting
 from pacs_operator.probes.verdict import Verdict, judge, not_run
-from pacs_operator.probes.webchecks import STUDIES, Reply, Request, ask, fetch, parts
+from pacs_operator.probes.webchecks import Reply, ask, fetch, part10, parts, stow
 from pacs_operator.probes.wire import Endpoint
 
 PREAMBLE = 128
 #: How programs begin: of Windows (PE, with the place of its second head) and of Linux (ELF, 64 bits). No more than the
 #: heads: were one kept, no machine could run it.
 PROGRAMS = (b"MZ" + bytes(58) + PREAMBLE.to_bytes(4, "little"), b"\x7fELF\x02\x01\x01")
-_BOUNDARY = "pacs-probe"
 
 
 @dataclass(frozen=True)
@@ -60,18 +58,7 @@ def blanked(setting: Setting, replica: Endpoint) -> Verdict:
 
 
 def _trip(setting: Setting, replica: Endpoint, dataset: Dataset, head: bytes) -> Trip:
-    file = BytesIO()
-    dcmwrite(file, dataset, enforce_file_format=True)
-    sent = head.ljust(PREAMBLE, b"\0") + file.getvalue()[PREAMBLE:]
-    answer = ask(setting, replica, _stow(setting, sent))
+    sent = head.ljust(PREAMBLE, b"\0") + part10(dataset)[PREAMBLE:]
+    answer = ask(setting, replica, stow(setting, sent))
     found = parts(fetch(setting, replica, dataset)) if answer.served else []
     return Trip(sent, answer, found[0] if len(found) == 1 else None)
-
-
-def _stow(setting: Setting, file: bytes) -> Request:
-    headers = (
-        ("Content-Type", f'multipart/related; type="application/dicom"; boundary={_BOUNDARY}'),
-        ("Accept", "application/dicom+json"),
-    )
-    body = f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode() + file
-    return Request(setting.peer, STUDIES, "POST", headers, body + f"\r\n--{_BOUNDARY}--\r\n".encode())

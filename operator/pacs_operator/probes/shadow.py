@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pacs_operator.domain.checks import Layer
 from pacs_operator.domain.conformanceconfig import ConformanceConfig
-from pacs_operator.probes import legacytitles, preambles, sendback
+from pacs_operator.probes import bombs, legacytitles, preambles, sendback
 from pacs_operator.probes.client import SUCCESS, NotAssociatedError, Session, find
 from pacs_operator.probes.idle import hold_slow
 from pacs_operator.probes.networkchecks import resolve
@@ -160,6 +160,12 @@ DANGERS: dict[str, Danger] = {
         "A program's head (PE, ELF) in a file's first 128 bytes is refused by STOW-RS, or zeros come back in its "
         "place, as by C-STORE, and all else unchanged; twin: a file with zeros there",
         preambles.blanked,
+        lambda config: config.gate_web_port is not None,
+    ),
+    "BombsRefused": Danger(
+        f"An image of a kilobyte that claims {bombs.CLAIMED} rows and columns is refused by C-STORE and STOW-RS, and a "
+        "request folded by gzip is not unfolded; twin: honest images by both, afterwards",
+        bombs.refused,
         lambda config: config.gate_web_port is not None,
     ),
     "LegacyTitlesPinned": Danger(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from io import BytesIO
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, dcmread, dcmwrite
 
 from pacs_operator.domain.checks import Check, Layer
 from pacs_operator.probes.compare import decode, differences, encode
@@ -37,6 +37,7 @@ METHODS = ("TRACE", "OPTIONS", "PUT", "DELETE", "PATCH")
 #: Orthanc's own default, which is in every scanner's list.
 DEFAULT_PASSWORD = {"Authorization": "Basic b3J0aGFuYzpvcnRoYW5j"}
 _MAX_BODY = 16 * 2**20
+_BOUNDARY = "pacs-probe"
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,23 @@ def fetch(setting: Setting, replica: Endpoint, dataset: Dataset) -> Reply:
     accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
     path = f"{series}/instances/{dataset.SOPInstanceUID}"
     return ask(setting, replica, Request(setting.peer, path, headers=(("Accept", accept),)))
+
+
+def part10(dataset: Dataset) -> bytes:
+    """Return an object as a file (PS3.10 7)."""
+    file = BytesIO()
+    dcmwrite(file, dataset, enforce_file_format=True)
+    return file.getvalue()
+
+
+def stow(setting: Setting, file: bytes) -> Request:
+    """Return the request of the good peer that stores one file (STOW-RS, PS3.18 10.5)."""
+    headers = (
+        ("Content-Type", f'multipart/related; type="application/dicom"; boundary={_BOUNDARY}'),
+        ("Accept", "application/dicom+json"),
+    )
+    body = f"--{_BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode() + file
+    return Request(setting.peer, STUDIES, "POST", headers, body + f"\r\n--{_BOUNDARY}--\r\n".encode())
 
 
 def parts(reply: Reply) -> list[bytes]:
