@@ -19,9 +19,10 @@ $(VENV)/.complete: requirements/dev.txt pyproject.toml
 TESTBED := testbed/testbed
 PYTEST := $(VENV)/bin/pytest
 # Files of tests that run side by side: they wait more than they compute. 0 is one test after the other.
-# A file stays in one worker, and with it the servers it started.
+# A file stays in one worker, and with it the servers it started. A worker that crashes ends the run: with another in
+# its place pytest would wait for ever for the crashed one's last file.
 WORKERS ?= 2
-SIDE_BY_SIDE = --numprocesses=$(WORKERS) --dist=loadfile
+SIDE_BY_SIDE = --numprocesses=$(WORKERS) --dist=loadfile --max-worker-restart=0
 
 demo: venv ## from nothing to an archive that a modality outside the cluster uses (root)
 	demo/demo

@@ -1,6 +1,7 @@
 """A small DICOM gate with switches: strict by default, weak in exactly the ways a test asks for."""
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
@@ -163,17 +164,22 @@ class Gate:
         with socket.create_connection((self._archive.address, self._archive.port)) as behind:
             behind.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             behind.sendall(request)
-            stream.settimeout(None)
-            back = threading.Thread(target=self._pump, args=(behind, stream), daemon=True)
-            back.start()
-            self._pump(stream, behind)
-            back.join(5)
+            _pass_on(stream, behind)
 
-    @staticmethod
-    def _pump(source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-        for end in (source, target):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+
+def _pass_on(one: socket.socket, other: socket.socket) -> None:
+    """Pass bytes both ways until an end closes; by one thread, for two in one TLS session crash the interpreter."""
+    ends = {one: other, other: one}
+    with contextlib.suppress(OSError):
+        while True:
+            ready = [end for end in ends if isinstance(end, ssl.SSLSocket) and end.pending()]
+            for end in ready or select.select(list(ends), [], [])[0]:
+                end.settimeout(0)
+                try:
+                    data = end.recv(65536)
+                except ssl.SSLWantReadError:  # part of a record, or a message of TLS's own
+                    continue
+                if not data:
+                    return
+                ends[end].settimeout(30)
+                ends[end].sendall(data)
