@@ -22,6 +22,8 @@ from benchmarks.record import PROOF, ROOT, commit_facts, git, machine_facts, sho
 SUITES = ("unit", "process", "api", "cluster", "long")
 BENCHMARKS = ("gate", "storage", "dicomweb", "reencrypt", "scrub", "apply_to_ready", "steady_state", "peer_effect")
 RESULTS = ROOT / "build" / "proof"
+#: What no benchmark runs.
+NOT_MEASURED = (":!docs", ":!*.md", ":(exclude,glob)tests/**/test_*.py")
 #: The suite whose single tests are listed: each is a scenario that people ask about.
 LISTED = "long"
 Document = dict[str, Any]
@@ -144,11 +146,11 @@ def lacking(names: Iterable[str], folder: Path, commit: Document) -> list[str]:
 
 
 def same_code(one: str, other: str) -> bool:
-    """Tell whether two commits differ in the documentation at most."""
+    """Tell whether two commits differ in documentation and tests at most; what benchmarks take from tests counts."""
     if one == other:
         return True
     known = git("rev-list", "--max-count=200", other).split()
-    return one in known and not git("diff", "--name-only", one, other, "--", ".", ":!docs")
+    return one in known and not git("diff", "--name-only", one, other, "--", ".", *NOT_MEASURED)
 
 
 def wrong_commit(commit: Document, suites: list[Suite]) -> list[str]:

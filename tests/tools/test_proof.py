@@ -170,9 +170,9 @@ def test_the_newest_result_counts(a_run: Run) -> None:
     assert "Newer." in a_run.prove()[0]
 
 
-def test_a_later_commit_may_touch_documentation_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_commit_may_touch_documentation_and_tests_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def commit(path: str) -> str:
-        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(path)
         author = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "core.hooksPath=/dev/null")
         for words in (("add", "."), (*author, "commit", "-qm", path)):
@@ -181,7 +181,11 @@ def test_a_later_commit_may_touch_documentation_only(tmp_path: Path, monkeypatch
 
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     monkeypatch.setitem(proof.git.__globals__, "ROOT", tmp_path)
-    code, page, more_code = commit("code.py"), commit("docs/page.md"), commit("more.py")
+    code, page, test, shared, more_code = map(
+        commit, ("code.py", "docs/page.md", "tests/gate/test_one.py", "tests/gate/pki.py", "more.py")
+    )
     assert proof.same_code(code, page)
-    assert not proof.same_code(page, more_code)
-    assert not proof.same_code(more_code, page)
+    assert proof.same_code(code, test)
+    assert not proof.same_code(test, shared), "benchmarks use what tests share"
+    assert not proof.same_code(shared, more_code)
+    assert not proof.same_code(more_code, shared)
