@@ -314,7 +314,7 @@ def _say(words: str) -> None:
 
 def _cluster() -> KubePort:
     try:
-        return KubeClient(load_api_client(1))
+        return KubeClient(load_api_client(1), manager="pacs-shadow")
     except ConfigException:
         raise ShadowError("no kubeconfig can be read", action="set KUBECONFIG", reason="NoCluster") from None
 

@@ -56,11 +56,20 @@ class KubeClient:
         Configured client of the official library.
     on_write
         Called with verb and kind for each write, for the metric.
+    manager
+        Whom ``managedFields`` name as the writer.
     """
 
-    def __init__(self, api_client: client.ApiClient, on_write: Callable[[str, str], None] | None = None) -> None:
+    def __init__(
+        self,
+        api_client: client.ApiClient,
+        on_write: Callable[[str, str], None] | None = None,
+        *,
+        manager: str = names.FIELD_MANAGER,
+    ) -> None:
         self._dynamic = dynamic.DynamicClient(api_client, discoverer=_NoDiscovery)  # type: ignore[no-untyped-call]
         self._on_write = on_write or (lambda _verb, _kind: None)
+        self._manager = manager
 
     def get(self, kind: Kind, name: str, namespace: str | None = None) -> Manifest | None:
         """Return the live object, or None when it does not exist."""
@@ -102,7 +111,7 @@ class KubeClient:
         """Merge-patch."""
         self._on_write("patch", kind.kind)
         path = kind.path(namespace, name)
-        return self._call("patch", path, body=patch, content_type=MERGE_PATCH, field_manager=names.FIELD_MANAGER)
+        return self._call("patch", path, body=patch, content_type=MERGE_PATCH, field_manager=self._manager)
 
     def delete(self, manifest: Manifest) -> None:
         """Delete by uid; gone already is a success, another object of the same name a conflict."""
@@ -121,7 +130,7 @@ class KubeClient:
         self._on_write(verb, kind.kind)
         name = None if verb == "create" else data["name"]
         path = kind.path(data.get("namespace"), name, subresource)
-        return self._call(_METHODS[verb], path, body=manifest, field_manager=names.FIELD_MANAGER, **more)
+        return self._call(_METHODS[verb], path, body=manifest, field_manager=self._manager, **more)
 
     def _call(self, method: str, path: str, **params: Any) -> Manifest:
         try:
