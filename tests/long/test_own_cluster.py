@@ -6,10 +6,10 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.cluster.support import GATE, ROOT, STATE, TESTBED, WORK, Cluster, run
+from tests.cluster.support import GATE, HOST, ROOT, STATE, TESTBED, WORK, Cluster, reachable, run
 
 #: The machine that runs the demo, as the node sees it; the local demo's device has another address.
-HERE = "198.18.0.1/32"
+HERE = f"{HOST}/32"
 
 
 def test_the_device_of_somebodys_own_cluster_is_served(archive: Cluster, tmp_path: Path) -> None:
@@ -25,12 +25,13 @@ def test_the_device_of_somebodys_own_cluster_is_served(archive: Cluster, tmp_pat
         "PACS_API_CIDRS": f"{GATE}/32",
         "PACS_GATE_ADDRESS": GATE,
         "PACS_MODALITY_CIDR": HERE,
-        "PACS_WORKSTATION_ADDRESS": HERE.partition("/")[0],
+        "PACS_WORKSTATION_ADDRESS": HOST,
     }
     for told in (exchange, WORK / "move.json"):
         told.unlink()
     try:
-        subprocess.run([ROOT / "demo" / "demo"], check=True, env=local | variables, timeout=600)
+        with reachable(archive):
+            subprocess.run([ROOT / "demo" / "demo"], check=True, env=local | variables, timeout=600)
         assert archive.archive()["spec"]["peers"]["allowedCIDRs"] == [HERE]
         assert archive.get("dicompeer", "ct1", "-n", "imaging")["spec"]["sourceCIDRs"] == [HERE]
         objects = json.loads(exchange.read_text())["objects"]
