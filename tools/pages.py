@@ -64,7 +64,7 @@ It refuses to begin (`NotAShadow`, exit status 2) unless the file says `"shadow"
 .venv/bin/pacs-probe shadow --config shadow.json
 ```
 
-Exit status 0: the shadow bore it all. Each attack is bounded in number and time and lets go at its end. One command makes such a shadow of an archive, attacks and removes it: [shadow.md](shadow.md).
+Exit status 0: the shadow bore it all. Each attack is bounded in number and time and lets go at its end.
 
 Some of these are not dangerous, but a run has no way to try them ([decision 41](decisions/0041-what-only-a-device-can-try.md)). They are made where the file says what they need:
 
