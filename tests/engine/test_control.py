@@ -60,16 +60,25 @@ class Authority:
         return ClientCredentials(chain, key, (trust or self).pem, NOW + datetime.timedelta(hours=1))
 
 
+LONGEST = 2.0  # seconds that an answer may take
 STATUS = b'{"component":"gate","version":"1","ready":true,"leaves":[],"peersRevision":"abc"}'
 
 
 class Agent:
-    def __init__(self, authority: Authority, folder: Path, body: bytes = STATUS, code: int = 200) -> None:
+    def __init__(
+        self, authority: Authority, folder: Path, body: bytes = STATUS, code: int = 200, trickle: float = 0
+    ) -> None:
+        pause = threading.Event()
+
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.send_response(code if self.path == "/status" else 404)
-                self.send_header("Content-Length", str(len(body)))
+                spaces = int(trickle * 20)
+                self.send_header("Content-Length", str(spaces + len(body)))
                 self.end_headers()
+                for _ in range(spaces):
+                    pause.wait(0.05)
+                    self.wfile.write(b" ")
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
@@ -138,3 +147,20 @@ def test_what_is_no_status_is_refused(authority: Authority, tmp_path: Path, body
 def test_nobody_there_is_told_within_the_time(authority: Authority):
     with pytest.raises(AgentUnreachableError, match=r"ConnectionRefusedError|TimeoutError"):
         AgentClient(1, timeout=0.5).status(str(ipaddress.ip_address("127.0.0.1")), NAME, authority.credentials())
+
+
+@pytest.mark.parametrize(("trickle", "within"), [(LONGEST / 10, True), (LONGEST * 4, False)])
+def test_an_agent_that_trickles_keeps_no_pass_waiting(
+    authority: Authority, tmp_path: Path, trickle: float, within: bool
+):
+    """Each byte comes well within the socket's own time-out, and the answer is a good one in the end."""
+    agent = Agent(authority, tmp_path, trickle=trickle)
+    asked = AgentClient(agent.port, within=LONGEST)
+    try:
+        if within:
+            assert asked.status("127.0.0.1", NAME, authority.credentials()).peers_revision == "abc"
+        else:
+            with pytest.raises(AgentUnreachableError):
+                asked.status("127.0.0.1", NAME, authority.credentials())
+    finally:
+        agent.stop()

@@ -5,6 +5,7 @@ import http.client
 import os
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 
 from pydantic import ValidationError
@@ -15,6 +16,7 @@ from pacs_operator.domain.names import Port
 from pacs_operator.vault.port import ClientCredentials
 
 TIMEOUT_SECONDS = 3.0
+ANSWER_SECONDS = 8.0  # for all of it: a socket's time-out begins anew with every byte that trickles in
 MAX_ANSWER_BYTES = 1_048_576
 
 
@@ -27,10 +29,14 @@ class AgentClient:
         Control port of the agents.
     timeout
         Seconds for connecting and for each read.
+    within
+        Seconds for everything: an agent is a pod that may have been taken over, and a pass waits for it.
     """
 
-    def __init__(self, port: int = Port.AGENT_CONTROL, timeout: float = TIMEOUT_SECONDS) -> None:
-        self._port, self._timeout = port, timeout
+    def __init__(
+        self, port: int = Port.AGENT_CONTROL, timeout: float = TIMEOUT_SECONDS, within: float = ANSWER_SECONDS
+    ) -> None:
+        self._port, self._timeout, self._within = port, timeout, within
 
     def status(self, address: str, server_name: str, credentials: ClientCredentials) -> AgentStatus:
         """Return what the agent tells."""
@@ -43,7 +49,7 @@ class AgentClient:
 
     def _get(self, address: str, server_name: str, context: ssl.SSLContext) -> bytes:
         connection = _Connection(address, self._port, server_name, context, self._timeout)
-        with contextlib.closing(connection):
+        with contextlib.closing(connection), _cut_after(connection, self._within):
             connection.request("GET", "/status", headers={"Host": server_name, "Connection": "close"})
             response = connection.getresponse()
             body = response.read(MAX_ANSWER_BYTES + 1)
@@ -67,14 +73,32 @@ class _Connection(http.client.HTTPSConnection):
     def __init__(self, address: str, port: int, name: str, context: ssl.SSLContext, timeout: float) -> None:
         super().__init__(address, port, context=context, timeout=timeout)
         self._tls, self._name = context, name
+        self._open: socket.socket | None = None
 
     def connect(self) -> None:
         raw = socket.create_connection((self.host, self.port), self.timeout)
         try:
-            self.sock = self._tls.wrap_socket(raw, server_hostname=self._name)
+            self.sock = self._open = self._tls.wrap_socket(raw, server_hostname=self._name)
         except BaseException:
             raw.close()
             raise
+
+    def cut(self) -> None:
+        """End what is under way from another thread: whoever reads gets an end, as if the agent had gone."""
+        if self._open is not None:
+            with contextlib.suppress(OSError):  # closed meanwhile
+                socket.socket.shutdown(self._open, socket.SHUT_RDWR)  # the ssl module's own would unwrap it for readers
+
+
+@contextlib.contextmanager
+def _cut_after(connection: _Connection, seconds: float) -> Iterator[None]:
+    timer = threading.Timer(seconds, connection.cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _context(credentials: ClientCredentials) -> ssl.SSLContext:
