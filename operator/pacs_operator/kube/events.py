@@ -1,18 +1,22 @@
 """Kubernetes Events: what people must know, once."""
 
-import contextlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+import structlog
+
 from pacs_operator.domain import names
+from pacs_operator.domain.errors import NotFoundError
 from pacs_operator.domain.times import rfc3339
 from pacs_operator.kube.apply import content_hash
-from pacs_operator.kube.errors import AlreadyExistsError
+from pacs_operator.kube.errors import AlreadyExistsError, ApiForbiddenError, ApiInvalidError
 from pacs_operator.kube.port import KubePort, Manifest, metadata
 
 #: Events on cluster-scoped objects live here, where kubectl looks for them.
 CLUSTER_SCOPE_NAMESPACE = "default"
+
+log = structlog.get_logger("pacs_operator")
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ def post(kube: KubePort, about: Manifest, notice: Notice, now: datetime) -> None
     """Post an Event on an object; the same statement within one hour is posted once.
 
     The name is made of the content and the hour, so that a repeated pass, or another process after a crash, meets
-    its own event instead of adding one.
+    its own event instead of adding one. A namespace that takes none (a quota of its owner's, a policy, its end) is told
+    in the log and holds nothing else up: one tenant's namespace is no reason to stop the work on an archive.
 
     Parameters
     ----------
@@ -61,5 +66,9 @@ def post(kube: KubePort, about: Manifest, notice: Notice, now: datetime) -> None
         "lastTimestamp": stamp,
         "count": 1,
     }
-    with contextlib.suppress(AlreadyExistsError):
+    try:
         kube.create(event)
+    except AlreadyExistsError:
+        return
+    except (ApiForbiddenError, ApiInvalidError, NotFoundError) as error:
+        log.warning("event not taken", namespace=namespace, event_reason=notice.reason, reason=error.reason)
