@@ -123,3 +123,14 @@ def test_no_peer_may_bear_a_name_of_the_archives_own_certificates(world: World, 
     world.api.put(peer_manifest("aa0", certificate={"dnsName": name}))
     world.process.reconcile(ARCHIVE)
     assert world.peer_condition("aa0")["reason"] == "ReservedIdentity"
+
+
+def test_one_made_anew_under_its_name_is_judged_anew(world: World):
+    """Its generation is the same again: deleting and applying is how many correct what was refused."""
+    world.api.put(refused_peer("aa0"))
+    world.process.reconcile(ARCHIVE)
+    world.api.remove(("DicomPeer", "imaging", "aa0"))
+    world.api.put(peer_manifest("aa0"))
+    world.process.reconcile(ARCHIVE)
+    assert live_ids(world) == {"imaging/ct1", "imaging/aa0"}
+    assert world.peer_condition("aa0")["status"] == "True"

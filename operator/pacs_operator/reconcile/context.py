@@ -78,9 +78,9 @@ class Memory:
     import_checked: datetime | None = None  # when the import's roles were seen in Vault
     peer_roles: dict[str, str] = field(default_factory=dict)
     own_root: x509.Certificate | None = None  # of the archive's own peers CA
-    refused: dict[str, tuple[int, InvalidSpecError]] = field(
+    refused: dict[str, tuple[tuple[str, int], InvalidSpecError]] = field(
         default_factory=dict
-    )  # by peer: what Vault's rules refused
+    )  # by peer: uid and generation that Vault's rules refused, and why
     presented_at: dict[str, datetime] = field(default_factory=dict)  # by peer: when its notAfter last changed in status
     ends_at: dict[str, datetime] = field(default_factory=dict)  # the same, of the peer's own status
     limits_told: dict[str, str] = field(default_factory=dict)  # by peer: in which hour its people were told of limits

@@ -74,8 +74,8 @@ def judge(run: Pass, archive: Archive | None, consenting: set[str] | None = None
 
 def _as_known(run: Pass, claim: Claim) -> Claim:
     """Return a claim with what the secrets backend said of it: only an edit of the peer can change that."""
-    generation, error = run.memory.refused.get(claim.key, (None, None))
-    return replace(claim, error=error) if error and generation == claim.generation else claim
+    edition, error = run.memory.refused.get(claim.key, (None, None))
+    return replace(claim, error=error) if error and edition == (claim.uid, claim.generation) else claim
 
 
 def live_peers(  # noqa: PLR0913  # all that the list is made of

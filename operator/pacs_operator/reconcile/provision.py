@@ -134,7 +134,7 @@ def _provision_peers(run: Pass) -> bool:
     except VaultError as error:
         memory.roles_checked = None
         failed(run, error)
-        return any(memory.refused.get(peer.key, (None,))[0] == peer.generation for peer in wanted.values())
+        return any(memory.refused.get(peer.key, (None,))[0] == _edition(peer) for peer in wanted.values())
     # With those refused: a role that one of them had before is then taken away as that of a peer that is gone.
     memory.peer_roles = identities
     if everything:
@@ -146,10 +146,15 @@ def _ensured(run: Pass, vault: VaultPort, lineage: str, peer: Peer) -> bool:
     try:
         changes = vault.ensure_peer_role(lineage, peer.namespace, peer.name, peer.spec.identity)
     except InvalidSpecError as error:
-        run.memory.refused[peer.key] = (peer.generation, error)
+        run.memory.refused[peer.key] = (_edition(peer), error)
         return False
     _report(run, changes)
     return True
+
+
+def _edition(peer: Peer) -> tuple[str, int]:
+    """Return what tells one wording of a peer from another: one made anew begins at the same generation again."""
+    return peer.uid, peer.generation
 
 
 def _narrow(vault: VaultPort, lineage: str, wanted: dict[str, str], known: dict[str, str], everything: bool) -> Changes:
