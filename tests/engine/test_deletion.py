@@ -1,6 +1,13 @@
 """Deletion with policy Retain: what runs stops in order, what holds data stays, Vault is cleared or it is said."""
 
+import contextlib
+
+import pytest
+
+from pacs_operator.kube.errors import ApiForbiddenError
+from pacs_operator.kube.port import Manifest
 from pacs_operator.vault.errors import VaultSealedError
+from tests.engine import destroying
 from tests.engine.world import ARCHIVE, ARCHIVE_KEY, World, archive_manifest, peer_manifest
 
 
@@ -119,3 +126,40 @@ def test_an_archive_that_was_never_accepted_leaves_at_once():
     world.settle()
     world.api.remove(ARCHIVE_KEY)
     assert ARCHIVE_KEY not in world.api.objects, "nothing was made, so nothing holds it"
+
+
+@pytest.mark.parametrize(
+    ("kind", "grace_over"), [("StatefulSet", False), ("PersistentVolumeClaim", True), (None, True)]
+)
+def test_what_the_api_refuses_is_said_instead_of_the_step_before(kind: str | None, grace_over: bool):
+    """A policy or a right that stands in the way: without a word the archive would seem to wait for its grace."""
+    world = destroying.approved() if grace_over else running()
+    delete, refused = world.api.delete, [True]
+
+    def refusing(manifest: Manifest) -> None:
+        if refused[0] and manifest["kind"] == kind:
+            raise ApiForbiddenError(f"DELETE {kind}: 403 under a hold", action="look for an admission policy")
+        delete(manifest)
+
+    world.api.delete = refusing  # type: ignore[method-assign]
+    operator = world.operator()
+    world.advance(25 * destroying.HOUR)
+    for _ in range(6):
+        with contextlib.suppress(ApiForbiddenError):
+            operator.reconcile(ARCHIVE)
+        world.controllers()
+    if kind is None:
+        assert ARCHIVE_KEY not in world.api.objects
+        return
+    told = world.condition("Reconciling")
+    assert (told["status"], told["reason"]) == ("True", "ApiForbidden")
+    assert "403 under a hold" in told["message"]
+    if grace_over:
+        assert world.condition("DeletionBlocked")["reason"] == "Approved"
+    writes = len(world.log.entries)
+    with pytest.raises(ApiForbiddenError):
+        operator.reconcile(ARCHIVE)
+    assert world.log.entries[writes:] == []
+    refused[0] = False
+    world.settle(operator)
+    assert ARCHIVE_KEY not in world.api.objects

@@ -217,17 +217,23 @@ def _closed(outcome: Outcome, held: PacsError | None) -> Outcome:
 
 
 def _told(run: Pass, act: Callable[[Pass], Outcome]) -> Outcome:
-    """Act where nothing else may be written than what the act writes; say in the status when it met our mistake."""
+    """Act where nothing else may be written than what the act writes; say in the status what stopped it.
+
+    A lost race is not worth a word, and an act that came to its own word has said where it is.
+    """
     try:
         return act(run)
-    except PacsError:
+    except (ConflictError, NotFoundError):
         raise
     except Exception as cause:
-        error = UnexpectedError.of(cause)
-        run.status = run.observed
-        run.set(ConditionType.RECONCILING, "True", error.reason, str(error))
-        with contextlib.suppress(PacsError):
-            status.write(run)
+        error = cause if isinstance(cause, PacsError) else UnexpectedError.of(cause)
+        if ConditionType.RECONCILING not in run.conditions or error is not cause:
+            run.status = run.observed
+            run.set(ConditionType.RECONCILING, "True", error.reason, str(error))
+            with contextlib.suppress(PacsError):
+                status.write(run)
+        if error is cause:
+            raise
         raise error from cause
 
 
