@@ -6,11 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+from pynetdicom.dsutils import decode, encode
 
 from pacs_operator.domain.importing import Code, ImportConfig
 from pacs_operator.importer.journal import Journal
@@ -48,6 +53,33 @@ class Source:
         yield from (answer({"StudyInstanceUID": uid}) for uid in wanted[: self.most])
         if self.says_so and self.most is not None and len(wanted) > self.most:
             raise QueryError(truncated=True)
+
+
+@dataclass
+class Raw(Source):
+    """A source with one answer more at one level."""
+
+    more: dict[str, Dataset] = field(default_factory=dict)
+
+    def find(self, level: str, **keys: str) -> Iterator[Dataset]:
+        yield from super().find(level, **keys)
+        yield from [self.more[level.lower()]] if level.lower() in self.more else []
+
+
+@dataclass
+class Told:
+    """An association as pynetdicom tells of it."""
+
+    answers: list[tuple[Dataset, Dataset | None]]
+
+    def send_c_find(self, *_: object) -> Iterator[tuple[Dataset, Dataset | None]]:
+        return iter(self.answers)
+
+
+def status(value: int) -> Dataset:
+    dataset = Dataset()
+    dataset.Status = value
+    return dataset
 
 
 def within(value: str, key: str) -> bool:
@@ -197,3 +229,46 @@ def test_series_of_another_modality_are_not_missed(
 ) -> None:
     source = Source(studies(1), series=[{"SeriesInstanceUID": "1.5", "Modality": "MR"}], images=[])
     assert ask(source, selection={"modalities": [modality]}).codes == missing
+
+
+def undecodable(keyword: str, raw: bytes = b"Surname^Given") -> Dataset:
+    """Return an answer as it comes over the wire, of which one element is what no parser can read."""
+    dataset = decode(
+        BytesIO(encode(answer({"SeriesInstanceUID": "1.5", "StudyInstanceUID": "1.2.0"}), False, True) or b""),
+        False,
+        True,
+    )
+    tag = Tag(tag_for_keyword(keyword) or 0)
+    dataset._dict[tag] = RawDataElement(tag, "FL", len(raw), raw, 0, False, True)
+    with pytest.raises(Exception):  # noqa: B017, PT011  # of many kinds
+        dataset.get(keyword)
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("level", "keyword", "modalities", "missing"),
+    [
+        ("study", "StudyInstanceUID", None, 1),
+        ("series", "SeriesInstanceUID", None, 1),
+        ("series", "NumberOfSeriesRelatedInstances", None, 0),
+        ("series", "NumberOfSeriesRelatedInstances", ["CT"], 0),
+        ("series", "Modality", ["CT"], 0),
+        ("series", "SeriesInstanceUID", ["CT"], 1),
+        ("image", "SOPInstanceUID", None, 1),
+    ],
+)
+def test_an_answer_that_cannot_be_read_costs_itself_alone(
+    ask: Callable[..., Seen], level: str, keyword: str, modalities: list[str] | None, missing: int
+) -> None:
+    good = {"SeriesInstanceUID": "1.4", "Modality": "CT"}
+    source = Raw(studies(1), series=[good], more={level: undecodable(keyword)})
+    seen = ask(source, **({"selection": {"modalities": modalities}} if modalities else {}))
+    assert seen.known == 1
+    assert seen.codes.get(Code.NOT_LISTED, 0) == missing
+
+
+def test_an_answer_that_cannot_be_decoded_is_told_of() -> None:
+    """pynetdicom gives nothing instead of it, and says so to a log that is off; the next ones come."""
+    told = [(status(0xFF00), None), (status(0xFF00), answer({"StudyInstanceUID": "1.2"})), (status(0x0000), None)]
+    found = list(Query(cast(Any, Told(told))).find("STUDY", StudyInstanceUID=""))
+    assert [each.get("StudyInstanceUID") for each in found] == [None, "1.2"]

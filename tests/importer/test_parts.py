@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -197,3 +198,28 @@ def test_the_largest_result_fits_and_nothing_else_is_taken() -> None:
     for other in ("", "x", message[:-20]):
         with pytest.raises(ValueError, match="not a slice's result"):
             SliceResult.from_message(other)
+
+
+def test_what_nobody_thought_of_ends_a_slice_without_a_word_of_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_config: object) -> None:
+        raise KeyError("Surname^Given")
+
+    monkeypatch.setattr("pacs_operator.importer.__main__.source_of", fail)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    settings = {
+        "run": "i1", "importUid": "u1", "archiveAeTitle": "RADIOLOGY", "gateHost": "none", "journalDir": str(tmp_path),
+        "source": {
+            "address": "198.18.10.30", "port": 11112, "calledAETitle": "A", "callingAETitle": "B",
+            "tls": {"mode": "Plaintext", "reason": "no network at all"},
+        },
+    }  # fmt: skip
+    config = tmp_path / "import.json"
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    done = CliRunner().invoke(app, ["run", "--config", str(config), "--termination-log", str(tmp_path / "log")])
+    assert (done.exit_code, isinstance(done.exception, SystemExit)) == (2, True)
+    assert '"error": "KeyError"' in done.stderr
+    assert "__main__.py:" in done.stderr
+    assert "Surname" not in done.output + done.stderr
+    assert not (tmp_path / "log").exists()

@@ -5,6 +5,7 @@ import logging
 import signal
 import sqlite3
 import sys
+import traceback
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,10 +56,20 @@ def run(
         wanted = read_config(config, ImportConfig, ImporterError)
     except PacsError as error:
         _stop(error)
-    result = _slice(wanted)
+    try:
+        result = _slice(wanted)
+    except Exception as error:  # the process' last resort: its text may quote what a foreign system sent
+        structlog.get_logger().error("unexpected", error=type(error).__name__, at=_places(error))
+        raise typer.Exit(EXIT_COULD_NOT_RUN) from None
     structlog.get_logger().info("slice", **result.document())
     termination_log.write_text(result.to_message(), encoding="ascii")
     raise typer.Exit(EXIT_DONE if result.stop is Stop.DONE else EXIT_LEFT)
+
+
+def _places(error: Exception) -> list[str]:
+    """Return where an error happened, without a word of what happened."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames]
 
 
 def _slice(config: ImportConfig) -> SliceResult:

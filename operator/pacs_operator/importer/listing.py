@@ -170,8 +170,9 @@ class Listing:
         answers = list(query.find("SERIES", StudyInstanceUID=uid, **keys))
         for answer in answers:
             series, wanted = _uid(answer, "SeriesInstanceUID"), self._selection.modalities
-            if wanted is not None and str(answer.get("Modality", "")).strip() not in wanted:
-                continue
+            modality = _text(answer, "Modality")
+            if wanted is not None and modality not in wanted and (series or modality):
+                continue  # of one that tells neither nobody knows that it was not wanted
             if not series:
                 missing[f"{_nameless(answer, 'SeriesInstanceUID')}/{uid}"] = max(_number(answer), 1)
                 continue
@@ -212,15 +213,23 @@ def _days(selection: Selection, today: date) -> tuple[date, date]:
 
 def _uid(answer: Dataset, keyword: str) -> str:
     """Return a UID of an answer as it is given; empty when nothing can be asked for by it."""
-    text = str(answer.get(keyword) or "").strip(" \0")
+    text = _text(answer, keyword)
     return text if _UID.fullmatch(text) else ""
+
+
+def _text(answer: Dataset, keyword: str) -> str:
+    """Return a value of an answer as text; empty where there is none or it cannot be read."""
+    try:
+        return str(answer.get(keyword) or "").strip(" \0")
+    except Exception:  # whatever a foreign system sends: the parser's errors are of many kinds, and quote it
+        return ""
 
 
 def _nameless(answer: Dataset, keyword: str) -> str:
     """Return a name for what has none, the same whenever the source answers with it."""
-    return UNNAMED + sha256(str(answer.get(keyword) or "").encode()).hexdigest()[:16]
+    return UNNAMED + sha256(_text(answer, keyword).encode()).hexdigest()[:16]
 
 
 def _number(answer: Dataset) -> int:
-    text = str(answer.get("NumberOfSeriesRelatedInstances") or "").strip()
-    return min(int(text), 10**6) if text.isdigit() else 0
+    text = _text(answer, "NumberOfSeriesRelatedInstances")
+    return min(int(text), 10**6) if text.isascii() and text.isdigit() else 0

@@ -148,7 +148,7 @@ class Query:
         self._association = association
 
     def find(self, level: str, **keys: object) -> Iterator[Dataset]:
-        """Yield answers.
+        """Yield answers; one that cannot be decoded is an empty one, since whatever it named exists.
 
         Raises
         ------
@@ -164,11 +164,11 @@ class Query:
         try:
             for answer, match in self._association.send_c_find(identifier, FIND):
                 status = int(answer.Status) if "Status" in answer else None
-                if status in PENDING and match is not None:
-                    yield match
+                if status in PENDING:
+                    yield Dataset() if match is None else match
                 elif status is None:
                     raise BrokenError
-                elif status != SUCCESS and status not in PENDING:
+                elif status != SUCCESS:
                     # FE00: Orthanc's word for "more than I give"; A7xx: out of resources (PS3.4 C.4.1.1.4).
                     raise QueryError(truncated=status == 0xFE00 or status & 0xFF00 == 0xA700)
         except RuntimeError as error:  # ended before the request
