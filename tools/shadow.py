@@ -53,17 +53,15 @@ def claim(kube: KubePort, archive: Manifest, cidr: str) -> None:
         Something else has one of the names.
     """
     refuse_strangers(kube, twin.shadow_name(archive))
-    namespace, _peer = twin.visitor_of(archive, cidr)
-    kube.create(namespace)
+    kube.create(twin.visitor_of(archive, cidr)[0])
 
 
 def make(kube: KubePort, archive: Manifest, cidr: str) -> None:
     """Make the shadow and its visitor, once its name is taken."""
     shadow, (_namespace, peer) = twin.shadow_of(archive, cidr), twin.visitor_of(archive, cidr)
-    name = metadata(shadow)["name"]
     made = kube.create(shadow)
     uid = {"metadata": {"labels": {LABEL_UID: metadata(made)["uid"]}}}
-    kube.patch(NAMESPACE, twin.visitors_namespace(name), None, uid)
+    kube.patch(NAMESPACE, twin.visitors_namespace(metadata(made)["name"]), None, uid)
     kube.create(peer)
 
 
@@ -308,6 +306,15 @@ def _until(holds: Callable[[], bool], otherwise: str, seconds: float) -> None:
         time.sleep(PAUSE_SECONDS)
 
 
+def _writable(file: Path) -> None:
+    """Refuse a file that cannot be written before anything is made: what came of a shadow is not to be had again."""
+    try:
+        file.open("a", encoding="utf-8").close()
+    except OSError as error:
+        words = f"--json: {file} cannot be written ({error.strerror})"
+        raise ShadowError(words, reason="NotWritable", action="name a file in a folder that is yours") from None
+
+
 def _say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
@@ -359,9 +366,9 @@ def try_(  # noqa: PLR0913  # a command line: each is an option of its own
 ) -> None:
     """Make a shadow, attack it, remove it: exit 0 when it bore all, 1 when not, 2 when it could not be tried."""
     try:
+        _writable(json_file)
         kube = _cluster()
         real = _live(kube, archive)
-        name = twin.shadow_name(real)
         claim(kube, real, visitor_cidr)
         try:
             make(kube, real, visitor_cidr)
@@ -369,9 +376,11 @@ def try_(  # noqa: PLR0913  # a command line: each is an option of its own
             json_file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         finally:
             if not keep:
-                remove(kube, name, _say)
+                remove(kube, twin.shadow_name(real), _say)
     except PacsError as error:
-        _say(f"{error.reason}: {error}")
+        for each in (error.__context__, error):  # one on the way out hides what it came after
+            if isinstance(each, PacsError):
+                _say(f"{each.reason}: {each}")
         raise typer.Exit(EXIT_COULD_NOT_RUN) from None
     bore = all(each["outcome"] == "Passed" for each in found["attacks"])
     raise typer.Exit(EXIT_PASSED if bore else EXIT_FAILED)

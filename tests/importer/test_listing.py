@@ -240,7 +240,7 @@ def undecodable(keyword: str, raw: bytes = b"Surname^Given") -> Dataset:
     )
     tag = Tag(tag_for_keyword(keyword) or 0)
     dataset._dict[tag] = RawDataElement(tag, "FL", len(raw), raw, 0, False, True)
-    with pytest.raises(Exception):  # noqa: B017, PT011  # of many kinds
+    with pytest.raises(Exception):  # noqa: B017  # of many kinds
         dataset.get(keyword)
     return dataset
 

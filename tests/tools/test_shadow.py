@@ -1,10 +1,12 @@
 """A shadow takes no name that is taken, and what is removed is what was made, and nothing else."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tools import shadow
+from typer.testing import CliRunner
 
 from pacs_operator.domain import shadow as twin
 from pacs_operator.domain.names import LABEL_ARCHIVE, LABEL_ARCHIVE_UID, Zone, namespace_of
@@ -125,3 +127,40 @@ def test_the_reason_is_shown_when_it_does_not_become_ready(api: SimulatedApi, mo
         shadow.await_ready(api, name, 0, told.append)
     assert late.value.reason == "ShadowNotReady"
     assert told == ["Ready is not told yet"]
+
+
+def try_it(api: SimulatedApi, monkeypatch: pytest.MonkeyPatch, file: Path) -> Any:
+    monkeypatch.setattr(shadow, "_cluster", lambda: api)
+    monkeypatch.setattr(shadow.time, "sleep", lambda _seconds: None)
+    where = ["--gate-address", "198.18.10.1", "--visitor-cidr", CIDR, "--json", str(file)]
+    return CliRunner().invoke(shadow.app, ["try", real(api)["metadata"]["name"], *where])
+
+
+@pytest.mark.parametrize(("folder", "begun"), [("", True), ("not-there", False)])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_made(
+    api: SimulatedApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str, begun: bool
+) -> None:
+    tried: list[object] = []
+    monkeypatch.setattr(shadow, "_tried", lambda *told: tried.append(told) or {"attacks": []})
+    done = try_it(api, monkeypatch, tmp_path / folder / "shadow.json")
+    assert (done.exit_code, bool(tried)) == ((0, True) if begun else (2, False))
+    assert ("NotWritable: --json: " in done.stderr) is not begun
+    assert bool(api.log.entries) is begun
+
+
+@pytest.mark.parametrize("goes", [True, False])
+def test_why_it_was_not_tried_is_said_also_where_the_removal_fails(
+    api: SimulatedApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, goes: bool
+) -> None:
+    def fail(*_told: object) -> None:
+        raise shadow.ShadowError("not within 600 s", reason="ShadowNotReady", action="wait")
+
+    def stay(*_told: object) -> None:
+        raise shadow.ShadowError("PacsArchive does not go", reason="DoesNotGo", action="look")
+
+    monkeypatch.setattr(shadow, "_tried", fail)
+    if not goes:
+        monkeypatch.setattr(shadow, "remove", stay)
+    done = try_it(api, monkeypatch, tmp_path / "shadow.json")
+    words = [line.partition(":")[0] for line in done.stderr.splitlines()]
+    assert (done.exit_code, words) == (2, ["ShadowNotReady", *([] if goes else ["DoesNotGo"])])
