@@ -167,6 +167,38 @@ def test_workloads_in_a_zone_are_the_operators(installed: client.ApiClient, kind
     create(as_user(installed, "oncall", "pacs-break-glass"), body)
 
 
+def test_nobody_else_scales_what_stands_in_a_zone(installed: client.ApiClient) -> None:
+    """Subresources are none of the resource's own rules: at no replicas a gate serves nobody."""
+    wait_for_policies(installed)
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}
+    body: Any = {
+        "metadata": {"name": "scaled"},
+        "spec": {"template": template, "selector": {"matchLabels": {"a": "b"}}},
+    }
+    client.AppsV1Api(as_user(installed, OPERATOR)).create_namespaced_deployment("scratch-edge", body)
+    client.AppsV1Api(installed).create_namespaced_deployment("default", body)
+    on_call = as_user(installed, "oncall", "pacs-break-glass")
+    sized = {"name": "c", "image": "x", "resources": {"requests": {"cpu": "1m"}, "limits": {"cpu": "2m"}}}
+    pod: Any = {"metadata": {"name": "sized"}, "spec": {"serviceAccountName": "default", "containers": [sized]}}
+    client.CoreV1Api(on_call).create_namespaced_pod("scratch-edge", pod)
+    none: Any = {"spec": {"replicas": 0}}
+    less: Any = {"spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "1m"}}}]}}
+
+    def scale(api: client.ApiClient, namespace: str) -> Any:
+        return client.AppsV1Api(api).patch_namespaced_deployment_scale("scaled", namespace, none, dry_run="All")
+
+    def resize(api: client.ApiClient) -> Any:
+        return client.CoreV1Api(api).patch_namespaced_pod_resize("sized", "scratch-edge", less, dry_run="All")
+
+    for act in (lambda: scale(installed, "scratch-edge"), lambda: resize(installed)):
+        with pytest.raises(ApiException) as caught:
+            act()
+        assert "belong to pacs-operator" in str(caught.value.body)
+    scale(installed, "default")
+    scale(on_call, "scratch-edge")
+    resize(on_call)
+
+
 def test_nobody_else_gets_a_zones_token(installed: client.ApiClient) -> None:
     """Whoever holds such a token logs in to Vault as the gate."""
     wait_for_policies(installed)

@@ -247,6 +247,26 @@ def test_claims_of_such_a_zone_as_well(ops: client.ApiClient) -> None:
     core.delete_namespaced_persistent_volume_claim(*order, dry_run="All")
 
 
+def test_a_claims_label_is_no_way_around(ops: client.ApiClient) -> None:
+    """What keeps a claim goes by its label: taken off, one person alone would have the images away under a hold."""
+    core, operator = client.CoreV1Api(ops), client.CoreV1Api(as_user(ops, OPERATOR))
+    claim: Any = {
+        "metadata": {"name": "labelled", "labels": {"pacs-operator.io/lineage": LINEAGE}},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }
+    operator.create_namespaced_persistent_volume_claim("keep-archive", claim)
+    order = ("labelled", "keep-archive")
+    for value in (None, "6" * 32):
+        body: Any = {"metadata": {"labels": {"pacs-operator.io/lineage": value}}}
+        refused(
+            lambda body=body: core.patch_namespaced_persistent_volume_claim(*order, body, dry_run="All"),  # type: ignore[misc]
+            "volume claim labelled: labels",
+        )
+        operator.patch_namespaced_persistent_volume_claim(*order, body, dry_run="All")
+    other: Any = {"metadata": {"labels": {"team": "imaging"}}}
+    core.patch_namespaced_persistent_volume_claim(*order, other, dry_run="All")
+
+
 def test_nobody_else_writes_the_marks_of_retention(ops: client.ApiClient) -> None:
     core = client.CoreV1Api(ops)
     for mark in ("legal-hold", "minimum-years", "newest-store"):

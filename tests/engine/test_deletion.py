@@ -141,7 +141,7 @@ def test_what_the_api_refuses_is_said_instead_of_the_step_before(kind: str | Non
             raise ApiForbiddenError(f"DELETE {kind}: 403 under a hold", action="look for an admission policy")
         delete(manifest)
 
-    world.api.delete = refusing  # type: ignore[method-assign]
+    world.api.delete = refusing
     operator = world.operator()
     world.advance(25 * destroying.HOUR)
     for _ in range(6):

@@ -131,7 +131,7 @@ def test_the_reason_is_shown_when_it_does_not_become_ready(api: SimulatedApi, mo
 
 def try_it(api: SimulatedApi, monkeypatch: pytest.MonkeyPatch, file: Path) -> Any:
     monkeypatch.setattr(shadow, "_cluster", lambda: api)
-    monkeypatch.setattr(shadow.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
     where = ["--gate-address", "198.18.10.1", "--visitor-cidr", CIDR, "--json", str(file)]
     return CliRunner().invoke(shadow.app, ["try", real(api)["metadata"]["name"], *where])
 
@@ -141,7 +141,12 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_made(
     api: SimulatedApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str, begun: bool
 ) -> None:
     tried: list[object] = []
-    monkeypatch.setattr(shadow, "_tried", lambda *told: tried.append(told) or {"attacks": []})
+
+    def note(*told: object) -> dict[str, Any]:
+        tried.append(told)
+        return {"attacks": []}
+
+    monkeypatch.setattr(shadow, "_tried", note)
     done = try_it(api, monkeypatch, tmp_path / folder / "shadow.json")
     assert (done.exit_code, bool(tried)) == ((0, True) if begun else (2, False))
     assert ("NotWritable: --json: " in done.stderr) is not begun
