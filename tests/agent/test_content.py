@@ -28,7 +28,7 @@ def test_every_single_byte_counts(sealed: bool) -> None:
     stored = seal(uuid, image) if sealed else image
 
     def right(data: bytes) -> bool:
-        return read(SealedContent(expected, Keys(LINEAGE, {1: KEY})) if sealed else PlainContent(expected), data)
+        return read(SealedContent(expected, Keys(LINEAGE, {1: KEY}, 1)) if sealed else PlainContent(expected), data)
 
     assert right(stored)
     assert not any(right(stored[:at] + bytes([stored[at] ^ 1]) + stored[at + 1 :]) for at in range(len(stored)))
@@ -43,6 +43,6 @@ def test_another_file_than_the_index_means_is_altered(changed: dict[str, Any]) -
     """Sealed rightly, by the right key; and yet not what the index has under this name."""
     image, uuid = b"image" * 20, "0a1b2c3d-0000-4000-8000-0000000000aa"
     expected = Expected(uuid, 1, len(image), hashlib.md5(image, usedforsecurity=False).hexdigest())
-    keys = Keys(LINEAGE, {1: KEY})
+    keys = Keys(LINEAGE, {1: KEY}, 1)
     assert read(SealedContent(expected, keys), seal(uuid, image))
     assert not read(SealedContent(replace(expected, **changed), keys), seal(uuid, image))

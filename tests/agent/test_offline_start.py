@@ -20,7 +20,8 @@ from pacs_operator.agent.agent import Agent
 from pacs_operator.agent.clock import SystemClock
 from pacs_operator.agent.context import Context
 from pacs_operator.agent.errors import AgentConfigError
-from pacs_operator.agent.offline import FILE
+from pacs_operator.agent import offline
+from pacs_operator.agent.offline import FILE, MARK
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.domain.agentconfig import AgentConfig, OfflineRecipient, OfflineTold, StorageKeyring
 from pacs_operator.domain.errors import VaultError
@@ -325,6 +326,59 @@ async def test_what_vault_gave_in_this_start_is_not_replaced_by_older(node: Node
     async with running(node, CONFIG, vault) as agent:
         await eventually(agent.started, "it starts")
         assert node.place.crl(ca).read_text() == newer
+
+
+async def test_a_container_that_restarts_in_the_same_outage_remembers(rebooted: Node) -> None:
+    """Without the mark it would be taken for one that lives on what Vault gave."""
+    vault, sealed = _vault(away()), rebooted.file.read_bytes()
+    rebooted.bring()
+    async with running(rebooted, CONFIG, vault) as agent:
+        await eventually(agent.started, "it starts")
+        first = await told(agent)
+    rebooted.take_away()
+    before = rebooted.memory()
+    async with running(rebooted, CONFIG, vault) as agent:
+        await eventually(agent.started, "all is in memory")
+        attempts = vault.attempts
+        await eventually(lambda: vault.attempts > attempts + 4, "it goes on asking Vault")
+        assert await told(agent) == first and first.started is not None
+        assert rebooted.file.read_bytes() == sealed, "what is old is not sealed as if it were new"
+        vault.failing = None
+        await eventually(lambda: rebooted.file.read_bytes() != sealed, "Vault renewed, that is sealed")
+        assert (await told(agent)).started is None and not (rebooted.place.run / MARK).exists()
+        after = rebooted.memory()
+        assert all(after[f"{one.name}.pem"] != before[f"{one.name}.pem"] for one in CONFIG.leaves)
+    signed = len(vault.signed)
+    async with running(rebooted, CONFIG, vault) as agent:  # the twin: a start that Vault is behind is none to remember
+        await eventually(agent.started, "all is in memory")
+        await eventually(lambda: "offline" not in agent._context.problems.standing(), "it sealed")
+        assert (await told(agent)).started is None and len(vault.signed) == signed
+
+
+@pytest.mark.parametrize("at", ["the mark", "the first file", "the last file"])
+async def test_ended_in_the_middle_of_restoring_it_remembers(
+    at: str, rebooted: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [MARK, f"ca-{CONFIG.trust[0].value}.pem", f"{CONFIG.leaves[-1].name}.pem"]
+    last, write = names[["the mark", "the first file", "the last file"].index(at)], offline.write_atomic
+
+    def killed(path: Path, data: bytes, mode: int) -> None:
+        write(path, data, mode)
+        if path.name == last:
+            raise KeyboardInterrupt
+
+    vault = _vault(away())
+    rebooted.bring()
+    context = Context(CONFIG, rebooted.place, vault, LaterClock(), pod_uid=UID)
+    killing = Agent(context, RecordingNeighbour())
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(offline, "write_atomic", killed)
+        killing._rescue(away())
+    vault.failing = None  # and Vault is back before the next try
+    async with running(rebooted, CONFIG, vault) as agent:
+        await eventually(agent.started, "it starts")
+        await eventually(lambda: not (rebooted.place.run / MARK).exists(), "all is renewed")
+        assert sorted(vault.signed) == sorted(one.name for one in CONFIG.leaves)
 
 
 async def test_a_pod_whose_uid_is_not_known_does_not_run(node: Node) -> None:

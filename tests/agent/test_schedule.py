@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pacs_operator.agent.clock import sleep_until
 from pacs_operator.agent.schedule import BACKOFF_LIMIT_SECONDS, backoff_seconds, renewal_due
 
 BEGIN = datetime(2030, 1, 1, tzinfo=UTC)
@@ -43,3 +45,35 @@ def test_backoff_grows_to_its_limit_and_is_never_less_than_half(failures: int, j
     wait = backoff_seconds(failures, jitter)
     ceiling = min(BACKOFF_LIMIT_SECONDS, 2.0 ** (min(failures, 20) - 1))
     assert ceiling / 2 <= wait <= ceiling
+
+
+class Corrected:
+    """A clock that is set, once, while somebody sleeps."""
+
+    def __init__(self, by: timedelta) -> None:
+        self._now, self._by, self.slept = BEGIN, by, timedelta()
+
+    def now(self) -> datetime:
+        return self._now
+
+    def jitter(self) -> float:
+        return 0.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept += timedelta(seconds=seconds)
+        self._now += timedelta(seconds=seconds) + self._by
+        self._by = timedelta()
+
+
+@pytest.mark.parametrize(
+    ("by", "slept"),
+    [
+        (timedelta(), timedelta(hours=1)),
+        (-timedelta(days=6), timedelta(hours=1)),  # it ran ahead: revocations do not wait for six days more
+        (timedelta(days=6), timedelta(minutes=10)),  # it was behind, or the machine slept: due at the next look
+    ],
+)
+async def test_a_clock_that_is_set_makes_no_wait_longer(by: timedelta, slept: timedelta) -> None:
+    clock = Corrected(by)
+    await sleep_until(clock, BEGIN + timedelta(hours=1))
+    assert clock.slept == slept

@@ -93,6 +93,39 @@ async def test_lost_keys_keep_it_from_starting(place: Surroundings) -> None:
         assert not agent.started() and vault.made == []
 
 
+@pytest.mark.parametrize("fault", ["lost", "damaged", "unread"])
+async def test_an_agent_that_restarts_alone_takes_no_image_away_for_what_is_wrong_on_the_volume(
+    place: Surroundings, fault: str
+) -> None:
+    """The list that Orthanc has is whole; its twin without one is `test_lost_keys_keep_it_from_starting`."""
+    vault = MemoryVault()
+    async with running(place, vault) as agent:
+        await eventually(agent.started, "the agent started")
+    before = place.ring.read_bytes()
+    (place.sealed / "id" / "ab").mkdir(parents=True)
+    (place.sealed / "id" / "ab" / "object").write_bytes(b"PACE")
+    first = place.storage_keys / "1.json"
+    if fault == "unread":  # made by an agent that ended before it could hand it over; and Vault is away
+        (place.storage_keys / "2.json").write_text(
+            first.read_text().replace('"id": 1', '"id": 2').replace(f"{LINEAGE}/1", f"{LINEAGE}/2")
+        )
+        vault.down = True
+    else:
+        content = first.read_bytes()
+        first.unlink() if fault == "lost" else first.write_bytes(b"{}")
+    reason = {"lost": "StorageKeysLost", "damaged": "StorageKeysInvalid", "unread": "VaultUnreachable"}[fault]
+    async with running(place, vault) as agent:
+        await eventually(agent.started, "the agent started")
+        assert agent._context.problems.standing()[KEYS] == reason
+        assert place.ring.read_bytes() == before and len(vault.made) == 1
+        told = (await agent.status()).storage
+        assert told is not None and told.active_key == 1
+        if fault != "unread":
+            first.write_bytes(content)
+            assert agent._storage is not None and await agent._storage._keep()
+            assert KEYS not in agent._context.problems.standing()
+
+
 async def test_a_key_of_age_is_followed_by_the_next_while_it_runs(place: Surroundings) -> None:
     vault, clock = MemoryVault(), FakeClock()
     signer = LocalVault(clock.now)

@@ -1,7 +1,9 @@
 """Data keys: wrapped on the volume before they are used, in memory only when open, never made anew beside images."""
 
+import os
 import secrets
 from datetime import UTC, datetime, timedelta
+from errno import EACCES, EIO
 from pathlib import Path
 
 import pytest
@@ -154,6 +156,67 @@ def test_a_list_that_is_not_this_archives_or_not_whole_is_not_taken(place: Place
     assert place.ring.read_text() == whole
 
 
+def test_vault_that_goes_away_between_two_keys_leaves_room_for_what_a_person_restores(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = MemoryVault()
+    before = keys(vault, place)
+    before.keep(NOW)
+    before.keep(NOW + YEAR)
+    whole = place.ring.read_bytes()
+    place.ring.unlink()
+    starting, opened = keys(vault, place), vault.unwrap_data_key
+
+    def once(*arguments: str) -> bytes:
+        plain, vault.down = opened(*arguments), True
+        return plain
+
+    monkeypatch.setattr(vault, "unwrap_data_key", once)
+    for _ in range(2):
+        with pytest.raises(VaultError):
+            starting.keep(NOW + YEAR)
+    place.ring.write_bytes(whole)
+    assert starting.keep(NOW + YEAR) == 2 and place.ring.read_bytes() == whole
+
+
+@pytest.mark.parametrize("errno", [EIO, EACCES])
+def test_a_disk_that_does_not_say_what_it_holds_gets_no_first_key(
+    place: Place, monkeypatch: pytest.MonkeyPatch, errno: int
+) -> None:
+    """Its twin is an empty one: taken for that, key 1 would be written over by another."""
+    vault = MemoryVault()
+    keys(vault, place).keep(NOW)
+    before = (place.wrapped / "1.json").read_bytes()
+    place.ring.unlink()
+
+    def sick(folder: object) -> None:
+        raise OSError(errno, "sick")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", sick)
+        patched.setattr(os, "listdir", sick)
+        with pytest.raises(OSError, match="sick"):
+            keys(vault, place).keep(NOW)
+    assert len(vault.made) == 1 and (place.wrapped / "1.json").read_bytes() == before
+
+
+def test_images_that_cannot_be_listed_may_be_there(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault, scandir = MemoryVault(), os.scandir
+    (place.objects / "ab").mkdir()
+
+    def sick(folder: str) -> object:
+        if Path(folder) == place.objects / "ab":
+            raise OSError(EIO, "sick")
+        return scandir(folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", sick)
+        with pytest.raises(OSError, match="sick"):
+            keys(vault, place).keep(NOW)
+    assert vault.made == []
+    assert keys(vault, place).keep(NOW) == 1
+
+
 def test_images_without_a_key_are_not_given_a_new_one(place: Place) -> None:
     vault = MemoryVault()
     (place.objects / "ab").mkdir()
@@ -162,6 +225,49 @@ def test_images_without_a_key_are_not_given_a_new_one(place: Place) -> None:
         keys(vault, place).keep(NOW)
     assert (refused.value.reason, refused.value.retry) == ("StorageKeysLost", False)
     assert vault.made == [] and not place.ring.exists()
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_key_whose_file_is_gone_stays_in_memory_and_its_number_is_not_given_again(
+    place: Place, restarted: bool
+) -> None:
+    """As after a restore of an older folder: what is in memory may be all there is of it."""
+    vault = MemoryVault()
+    one = keys(vault, place)
+    one.keep(NOW)
+    one.keep(NOW + YEAR)
+    before, file = ring(place), place.wrapped / "2.json"
+    content = file.read_bytes()
+    file.unlink()
+    one = keys(vault, place) if restarted else one
+    for later in (YEAR - timedelta(seconds=1), YEAR):  # the twin: one that is there gets its successor
+        with pytest.raises(StorageKeysError) as refused:
+            one.keep(NOW + later)
+        assert refused.value.reason == "StorageKeysLost"
+        assert before[3:5] == ring(place)[3:5], "both keys, as they were"
+        assert ring(place)[2] == f"active {1 if later < YEAR else 3}", "nothing new is sealed with it"
+    file.write_bytes(content)
+    assert one.keep(NOW + YEAR) == 3
+    assert [line.split()[:2] for line in ring(place)[3:-1]] == [["key", "1"], ["key", "2"], ["key", "3"]]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("images", [False, True])
+def test_a_folder_of_keys_that_is_lost_changes_nothing_in_memory(place: Place, restarted: bool, images: bool) -> None:
+    vault = MemoryVault()
+    one = keys(vault, place)
+    one.keep(NOW)
+    if images:
+        (place.objects / "object").write_bytes(b"PACE")
+    before, content = ring(place), (place.wrapped / "1.json").read_bytes()
+    (place.wrapped / "1.json").unlink()
+    one = keys(vault, place) if restarted else one
+    with pytest.raises(StorageKeysError) as refused:
+        one.keep(NOW + YEAR)
+    assert refused.value.reason == "StorageKeysLost"
+    assert (one.active, ring(place), len(vault.made)) == (1, before, 1)
+    (place.wrapped / "1.json").write_bytes(content)
+    assert one.keep(NOW) == 1 and ring(place) == before
 
 
 def test_another_archives_keys_are_refused(place: Place) -> None:
@@ -227,6 +333,15 @@ def test_an_answer_that_is_no_wrapping_is_refused(place: Place, answer: str, mon
     with pytest.raises(StorageKeysError):
         keys(vault, place).keep(NOW)
     assert not place.ring.exists() and not list(place.wrapped.iterdir())
+
+
+def test_the_folder_of_keys_is_with_the_disk_before_its_first_key_is_used(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(storagekeys, "sync_folder", lambda folder: synced.append((folder, place.ring.exists())))
+    keys(MemoryVault(), place).keep(NOW)
+    assert synced == [(place.wrapped, False), (place.wrapped.parent, False)]
 
 
 def test_killed_after_the_wrapped_key_was_written_it_is_taken_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

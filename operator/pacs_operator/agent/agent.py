@@ -119,6 +119,8 @@ class Agent:
 
     async def _obtain(self) -> None:
         """Fill ``/tls`` and the list of data keys."""
+        if self._offline is not None:
+            self._offline.resume()
         await self.keeper.obtain_all(self._rescue)
         if self._storage is not None:
             await self._storage.obtain(self._rescue)

@@ -41,6 +41,12 @@ class SystemClock:
 
 
 async def sleep_until(clock: Clock, due: datetime) -> None:
-    """Return when ``due`` has come by the wall clock."""
-    while (remaining := (due - clock.now()).total_seconds()) > 0:
-        await clock.sleep(min(remaining, MAX_NAP_SECONDS))
+    """Return when ``due`` has come by the wall clock, or as much time has passed as it was away at first.
+
+    The second, since a clock that was ahead when ``due`` was reckoned and is set right makes that a long way off.
+    """
+    remaining = (due - clock.now()).total_seconds()
+    while remaining > 0:
+        nap = min(remaining, MAX_NAP_SECONDS)
+        await clock.sleep(nap)
+        remaining = min(remaining - nap, (due - clock.now()).total_seconds())

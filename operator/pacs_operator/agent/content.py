@@ -52,6 +52,7 @@ class Keys:
 
     lineage: str
     keys: dict[int, bytes]
+    active: int
 
     @classmethod
     def read(cls, path: Path) -> "Keys":
@@ -75,18 +76,20 @@ class Keys:
         KeyMissingError
             It is not whole.
         """
-        lineage, keys, whole = "", {}, False
+        lineage, keys, active, whole = "", {}, 0, False
         for words in (line.split(" ") for line in listed.splitlines()):
             match words:
                 case ["lineage", text]:
                     lineage = text
+                case ["active", number]:
+                    active = int(number)
                 case ["key", number, text]:
                     keys[int(number)] = bytes.fromhex(text)
                 case ["end"]:
                     whole = True
-        if not (whole and lineage and keys):
+        if not (whole and lineage and active in keys):
             raise KeyMissingError
-        return cls(lineage, keys)
+        return cls(lineage, keys, active)
 
 
 class PlainContent:

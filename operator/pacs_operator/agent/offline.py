@@ -12,6 +12,7 @@ from pathlib import Path
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from pydantic import ValidationError
 
 from pacs_operator.agent.content import KeyMissingError, Keys
 from pacs_operator.agent.context import Context
@@ -28,6 +29,7 @@ from pacs_operator.domain.times import parse_time, rfc3339
 from pacs_operator.vault.errors import VaultFailedError, VaultSealedError, VaultUnreachableError
 
 FILE = "sealed.json"
+MARK = "offline-start.json"  # in the pod's memory; an agent that restarts alone knows by it what the pod lives on
 MAX_BYTES = 8 * 2**20  # twice what the memory volume of certificates holds
 LOOK_SECONDS = 5.0  # how late a renewed certificate or a new data key is sealed
 SUBJECT = "offline"
@@ -64,8 +66,24 @@ class OfflineStart:
         config, self._surroundings = context.config, context.surroundings
         self._pod = Pod(component=config.component, lineage_id=config.lineage_id, uid=context.pod_uid)
         self._file = self._surroundings.offline / FILE
+        self._mark = self._surroundings.run / MARK
         self._last: dict[str, bytes] | None = None
         self.told = OfflineTold(recipient=self._fingerprint)
+
+    def resume(self) -> None:
+        """Go on as one that started offline, when an agent before this one in the same pod did and Vault is not back.
+
+        Without that the restored certificates would seem to be Vault's: not renewed, and sealed again as if new.
+        """
+        try:
+            before = read_if_there(self._mark)
+            if before is not None:
+                self.told = OfflineTold.model_validate_json(before)
+                self._keeper.renew_all()
+        except OSError as error:
+            self._context.problems.report(SUBJECT, _not_written(error))
+        except ValidationError:  # of another release: Vault is asked for everything all the same
+            self._keeper.renew_all()
 
     def rescue(self, error: PacsError) -> bool:
         """Restore what is missing in memory, when Vault is away and a person let this pod start; tell whether it did.
@@ -86,7 +104,8 @@ class OfflineStart:
             self._context.problems.report(SUBJECT, refusal)
         else:
             if restored:
-                self._began(sealed)
+                self._context.problems.clear(SUBJECT)
+                emit(Event.STARTED_OFFLINE, recipient=self._fingerprint, sealed=sealed)
             return restored
         return False
 
@@ -96,20 +115,21 @@ class OfflineStart:
             await self._follow()
             await self._context.clock.sleep(LOOK_SECONDS)
 
-    def _began(self, sealed: str) -> None:
-        self._context.problems.clear(SUBJECT)
+    def _remember(self, sealed: str) -> None:
+        """Note what the pod lives on from now, before it does: it may end in the middle of what follows."""
+        started = self.told.started or rfc3339(self._context.clock.now())
+        told = OfflineTold(recipient=self._fingerprint, sealed=sealed, started=started)
+        write_atomic(self._mark, told.model_dump_json(by_alias=True).encode(), PRIVATE)
+        self.told = told
         self._keeper.renew_all()
-        started = rfc3339(self._context.clock.now())
-        self.told = OfflineTold(recipient=self._fingerprint, sealed=sealed, started=started)
-        emit(Event.STARTED_OFFLINE, recipient=self._fingerprint, sealed=sealed)
 
     async def _follow(self) -> None:
         """Write the file anew when something in it is; what was restored stays as it is until Vault renewed it."""
-        if self.told.started is not None:
-            if self._keeper.overdue:
-                return
-            self.told = self.told.model_copy(update={"started": None})
+        if self._keeper.overdue:
+            return
         try:
+            self._mark.unlink(missing_ok=True)
+            self.told = self.told.model_copy(update={"started": None})
             content = {name: path.read_bytes() for name, (path, _) in self._wanted().items()}
             if content != self._last:
                 self.told = OfflineTold(
@@ -172,6 +192,8 @@ class OfflineStart:
             )
         self._check(found)
         missing = {name: place for name, place in wanted.items() if not place[0].exists()}
+        if missing:
+            self._remember(sealed)
         for name, (path, mode) in missing.items():  # what is there came from Vault later than this
             write_atomic(path, found[name], mode)
         return sealed, bool(missing)

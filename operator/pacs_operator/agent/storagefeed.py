@@ -63,7 +63,10 @@ class StorageFeed:
         self._failure: PacsError | None = None  # the last one
 
     async def obtain(self, rescue: Callable[[PacsError], bool] = lambda _: False) -> None:
-        """Return when every data key is in the list, however long it takes, and say what is in the way.
+        """Return when there is a list of data keys, however long it takes, and say what is in the way.
+
+        Beside an empty memory that is every data key. An agent that restarts alone goes on with the list that Orthanc
+        has, whatever became of Vault or of the wrapped keys meanwhile.
 
         Parameters
         ----------
@@ -71,7 +74,7 @@ class StorageFeed:
             Asked each time that Vault did not help; tells whether it put the list there instead.
         """
         failures = 0
-        while not await self._keep() and self._keys.active is None:  # a successor that is due may wait
+        while not await self._keep() and self._keys.active is None:  # what is wrong with a list that is there may wait
             if self._failure is not None and rescue(self._failure):
                 continue
             failures += 1

@@ -107,7 +107,7 @@ class StorageKeys:
         self._plain: dict[int, bytes] = {}
         self._rewrapped: datetime | None = None
         self.refused: StorageKeysFullError | None = None
-        self.active: int | None = None  # data key of new images in the list that was written
+        self.active: int | None = None  # data key of new images in the list that is there
 
     def keep(self, now: datetime, full: int | None = None) -> int:
         """Have every key in memory and one that is young enough; return the id of the one for new images.
@@ -115,29 +115,35 @@ class StorageKeys:
         ``full`` is the number of a key that has sealed as much as one may: the newest then gets a successor.
         What Vault does not answer leaves the list as it is: images that were readable stay so. Where one more key
         would make the list too long for the plugin, none is made, ``refused`` says so, and the newest stays in use.
+        A key whose wrapped file is gone stays in the list while this pod lives, and seals nothing new.
 
         Raises
         ------
         StorageKeysError
-            Files that are not this archive's, or images without any key.
+            Files that are not this archive's, images without any key, or a key in memory alone.
         VaultError
             Vault does not make or open a key.
         """
         require_memory(self._place.ring.parent)
+        if self.active is None:
+            self._recall()
         known = self._read()
-        if not self._plain:
-            self._recall({wrapped.id for wrapped in known})
         for wrapped in known:
             if wrapped.id not in self._plain:
                 self._plain[wrapped.id] = self._unwrap(wrapped)
+        lost = sorted(self._plain.keys() - {wrapped.id for wrapped in known})
+        following = max(self._plain, default=0) + 1  # never the number of a lost one: its images are there
         self.refused = None
-        if not known:
-            known.append(self._make(1, now))
-        elif known[-1].id == full or now - parse_time(known[-1].created) >= self._max_age:
+        if not known and not lost:
+            known.append(self._make(following, now))
+        elif known and (known[-1].id == full or now - parse_time(known[-1].created) >= self._max_age):
             self._publish(known[-1].id)  # the next one may wait for Vault, images do not
-            self.refused = self._no_room(known[-1].id + 1)
-            known += [] if self.refused else [self._make(known[-1].id + 1, now)]
-        self._publish(known[-1].id)
+            self.refused = self._no_room(following)
+            known += [] if self.refused else [self._make(following, now)]
+        if known:
+            self._publish(known[-1].id)
+        if lost:
+            raise _lost(self._place.wrapped, lost)
         return known[-1].id
 
     def rewrap(self, now: datetime) -> None:
@@ -164,7 +170,7 @@ class StorageKeys:
     def _read(self) -> list[WrappedKey]:
         """Return the keys on the volume, in the order of their ids."""
         self._place.wrapped.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = [self._parse(path) for path in sorted(self._place.wrapped.glob("*.json"))]
+        found = [self._parse(path) for path in _listed(self._place.wrapped)]
         if not found and _any(self._place.objects):
             raise StorageKeysError(
                 f"{self._place.wrapped}: no key is there, but images are",
@@ -173,15 +179,17 @@ class StorageKeys:
             )
         return sorted(found, key=lambda key: key.id)
 
-    def _recall(self, known: set[int]) -> None:
+    def _recall(self) -> None:
         """Take the keys that are in memory already: an agent that restarts alone needs no Vault to serve on.
 
-        The list was written from keys that Vault had opened; a key whose wrapped file is gone is not taken.
+        The list was written from keys that Vault had opened. One whose wrapped file is gone is taken too: this may be
+        all there is of it. What Vault opened in this very start stays: it may have gone away in the middle.
         """
         with contextlib.suppress(OSError, ValueError, KeyMissingError):
             ring = Keys.read(self._place.ring)
             if ring.lineage == self._lineage:
-                self._plain = {number: key for number, key in ring.keys.items() if number in known}
+                self._plain = ring.keys | self._plain
+                self.active = ring.active
 
     def _parse(self, path: Path) -> WrappedKey:
         try:
@@ -250,6 +258,7 @@ class StorageKeys:
         content = key.model_dump_json(by_alias=True, indent=1).encode()
         write_atomic(self._place.wrapped / f"{key.id}.json", content, PRIVATE)
         sync_folder(self._place.wrapped)
+        sync_folder(self._place.wrapped.parent)  # the folder may be as new as its first key
 
     def _publish(self, active: int) -> None:
         content = ring_of(self._lineage, active, self._plain)
@@ -280,6 +289,14 @@ def ring_of(lineage_id: str, active: int, keys: dict[int, bytes]) -> bytes:
     return "\n".join([*lines, "end", ""]).encode("ascii")
 
 
+def _lost(folder: Path, numbers: list[int]) -> StorageKeysError:
+    return StorageKeysError(
+        f"{folder}: of {len(numbers)} data keys (first: {numbers[0]}) no file is there any more, they are in memory alone",
+        action="put the files back from a backup before Orthanc's pod restarts: after that nothing opens their images",
+        reason="StorageKeysLost",
+    )
+
+
 def _context(lineage_id: str, number: int) -> str:
     return f"{lineage_id}/{number}"
 
@@ -290,6 +307,16 @@ def _version(wrapped: str) -> int:
     return int(found[1]) if found else 0
 
 
+def _listed(folder: Path) -> list[Path]:
+    """Return the files of wrapped keys; raises where a sick disk cannot say, as `Path.glob` would not."""
+    return [folder / name for name in sorted(os.listdir(folder)) if name.endswith(".json")]
+
+
 def _any(folder: Path) -> bool:
-    """Tell whether a file lies anywhere below, without listing more than is needed."""
-    return any(files for _, _, files in os.walk(folder))
+    """Tell whether a file lies anywhere below, without listing more than is needed; what cannot be read may hold some."""
+
+    def unless_gone(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    return any(files for _, _, files in os.walk(folder, onerror=unless_gone))
