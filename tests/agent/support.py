@@ -51,6 +51,12 @@ class FakeClock:
         heapq.heappush(self._sleepers, (self._now + timedelta(seconds=seconds), next(self._order), done))
         await done
 
+    def set_back(self, seconds: float) -> None:
+        """Set the wall clock right; who sleeps wakes after the time that it asked for."""
+        by = timedelta(seconds=seconds)
+        self._now -= by
+        self._sleepers = [(due - by, number, done) for due, number, done in self._sleepers]
+
     async def advance(self, seconds: float, until: Callable[[], bool] | None = None) -> None:
         """Move time, sleeper by sleeper, letting each run before the next; stop early when ``until`` is true."""
         end = self._now + timedelta(seconds=seconds)

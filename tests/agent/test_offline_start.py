@@ -20,7 +20,7 @@ from pacs_operator.agent.agent import Agent
 from pacs_operator.agent.clock import SystemClock
 from pacs_operator.agent.context import Context
 from pacs_operator.agent.errors import AgentConfigError
-from pacs_operator.agent import offline
+from pacs_operator.agent.files import write_atomic
 from pacs_operator.agent.offline import FILE, MARK
 from pacs_operator.agent.paths import Surroundings
 from pacs_operator.domain.agentconfig import AgentConfig, OfflineRecipient, OfflineTold, StorageKeyring
@@ -360,10 +360,10 @@ async def test_ended_in_the_middle_of_restoring_it_remembers(
     at: str, rebooted: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [MARK, f"ca-{CONFIG.trust[0].value}.pem", f"{CONFIG.leaves[-1].name}.pem"]
-    last, write = names[["the mark", "the first file", "the last file"].index(at)], offline.write_atomic
+    last = names[["the mark", "the first file", "the last file"].index(at)]
 
     def killed(path: Path, data: bytes, mode: int) -> None:
-        write(path, data, mode)
+        write_atomic(path, data, mode)
         if path.name == last:
             raise KeyboardInterrupt
 
@@ -372,7 +372,7 @@ async def test_ended_in_the_middle_of_restoring_it_remembers(
     context = Context(CONFIG, rebooted.place, vault, LaterClock(), pod_uid=UID)
     killing = Agent(context, RecordingNeighbour())
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(offline, "write_atomic", killed)
+        patched.setattr("pacs_operator.agent.offline.write_atomic", killed)
         killing._rescue(away())
     vault.failing = None  # and Vault is back before the next try
     async with running(rebooted, CONFIG, vault) as agent:

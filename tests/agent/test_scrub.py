@@ -204,6 +204,24 @@ async def test_suspended_it_halts_and_then_goes_on(scrubbing: Scrubbing) -> None
     assert scrubbing.feed.told is None
 
 
+async def test_a_clock_that_is_set_right_in_the_middle_holds_no_pass_up(scrubbing: Scrubbing) -> None:
+    for _ in range(3):
+        scrubbing.archive.store(0, bytes(2**20))
+    scrubbing.order(maxMiPerSecond=1)
+    await scrubbing.clock.advance(HOUR, until=lambda: bool(scrubbing.archive.asked))
+    slept: list[float] = []
+    sleep = scrubbing.clock.sleep
+
+    async def noted(seconds: float) -> None:
+        slept.append(seconds)
+        await sleep(seconds)
+
+    scrubbing.clock.sleep = noted  # type: ignore[method-assign]
+    scrubbing.clock.set_back(6 * 24 * HOUR)
+    await scrubbing.clock.advance(HOUR, until=lambda: len(slept) > 2)
+    assert slept and max(slept) <= 60, "it is at most a megabyte, or the look for the next pass"
+
+
 async def test_it_waits_while_images_in_clear_are_being_encrypted(scrubbing: Scrubbing) -> None:
     """Each would seem to be missing where encrypted images lie."""
     scrubbing.archive.store(0, b"image")

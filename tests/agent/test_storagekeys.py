@@ -335,15 +335,6 @@ def test_an_answer_that_is_no_wrapping_is_refused(place: Place, answer: str, mon
     assert not place.ring.exists() and not list(place.wrapped.iterdir())
 
 
-def test_the_folder_of_keys_is_with_the_disk_before_its_first_key_is_used(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: list[tuple[Path, bool]] = []
-    monkeypatch.setattr(storagekeys, "sync_folder", lambda folder: synced.append((folder, place.ring.exists())))
-    keys(MemoryVault(), place).keep(NOW)
-    assert synced == [(place.wrapped, False), (place.wrapped.parent, False)]
-
-
 def test_killed_after_the_wrapped_key_was_written_it_is_taken_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     vault = MemoryVault()
 

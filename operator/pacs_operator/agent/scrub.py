@@ -115,7 +115,6 @@ class ScrubFeed:
         self._state = ScrubState(since=rfc3339(self._clock.now()))
         self._loaded = False
         self._saved: datetime | None = None
-        self._free_at: datetime | None = None
         self._asked = False
         self.busy = 0  # calls in the thread
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scrub", initializer=be_nice)
@@ -301,10 +300,8 @@ class ScrubFeed:
         order = self._order.now()
         if order is None or order.suspend:
             raise StoppedError
-        now = self._clock.now()
-        self._free_at = max(self._free_at or now, now) + timedelta(seconds=count / (order.max_mi_per_second * 2**20))
-        if self._free_at > now:
-            await self._clock.sleep((self._free_at - now).total_seconds())
+        if count:
+            await self._clock.sleep(count / (order.max_mi_per_second * 2**20))
 
     async def _save(self, state: ScrubState) -> None:
         """Remember a state, on the volume too when that takes it: a full one shall not end the reading."""

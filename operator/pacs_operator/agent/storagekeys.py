@@ -258,7 +258,6 @@ class StorageKeys:
         content = key.model_dump_json(by_alias=True, indent=1).encode()
         write_atomic(self._place.wrapped / f"{key.id}.json", content, PRIVATE)
         sync_folder(self._place.wrapped)
-        sync_folder(self._place.wrapped.parent)  # the folder may be as new as its first key
 
     def _publish(self, active: int) -> None:
         content = ring_of(self._lineage, active, self._plain)
@@ -291,7 +290,7 @@ def ring_of(lineage_id: str, active: int, keys: dict[int, bytes]) -> bytes:
 
 def _lost(folder: Path, numbers: list[int]) -> StorageKeysError:
     return StorageKeysError(
-        f"{folder}: of {len(numbers)} data keys (first: {numbers[0]}) no file is there any more, they are in memory alone",
+        f"{folder}: the files of {len(numbers)} data keys are gone (first: {numbers[0]}), they are in memory alone",
         action="put the files back from a backup before Orthanc's pod restarts: after that nothing opens their images",
         reason="StorageKeysLost",
     )
@@ -309,11 +308,11 @@ def _version(wrapped: str) -> int:
 
 def _listed(folder: Path) -> list[Path]:
     """Return the files of wrapped keys; raises where a sick disk cannot say, as `Path.glob` would not."""
-    return [folder / name for name in sorted(os.listdir(folder)) if name.endswith(".json")]
+    return sorted(path for path in folder.iterdir() if path.suffix == ".json")
 
 
 def _any(folder: Path) -> bool:
-    """Tell whether a file lies anywhere below, without listing more than is needed; what cannot be read may hold some."""
+    """Tell whether a file lies anywhere below, without listing more than is needed; raises where a sick disk cannot say."""
 
     def unless_gone(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
