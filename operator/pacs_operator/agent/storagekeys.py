@@ -312,7 +312,7 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _any(folder: Path) -> bool:
-    """Tell whether a file lies anywhere below, without listing more than is needed; raises where a sick disk cannot say."""
+    """Tell whether a file lies anywhere below, listing no more than is needed; raises where a sick disk cannot say."""
 
     def unless_gone(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
