@@ -216,7 +216,7 @@ async def test_a_clock_that_is_set_right_in_the_middle_holds_no_pass_up(scrubbin
         slept.append(seconds)
         await sleep(seconds)
 
-    scrubbing.clock.sleep = noted  # type: ignore[method-assign]
+    scrubbing.clock.sleep = noted
     scrubbing.clock.set_back(6 * 24 * HOUR)
     await scrubbing.clock.advance(HOUR, until=lambda: len(slept) > 2)
     assert slept and max(slept) <= 60, "it is at most a megabyte, or the look for the next pass"
