@@ -30,7 +30,7 @@ CONFORMANCE_HEAD = """\
 
 Made from `operator/pacs_operator/domain/checkcatalog.py` by `make docs`; edit the catalog there, not this page.
 
-A run does {count} checks, as two peers of its own and as strangers. It starts when the archive is made, after each change of release or configuration, on `spec.conformance.schedule`, and when somebody asks (`kubectl annotate --overwrite pacs radiology pacs-operator.io/run-conformance="$(date +%s)"`). The result is in `status.conformance`.
+A run does {count} checks, as two peers of its own and as strangers; those whose names begin with `Web` only with `spec.dicomweb`, `PostgresUnreachable` only with a database that the operator runs. It starts when the archive is made, after each change of release or configuration, on `spec.conformance.schedule`, and when somebody asks (`kubectl annotate --overwrite pacs radiology pacs-operator.io/run-conformance="$(date +%s)"`). The result is in `status.conformance`.
 
 Each attack has an **allowed twin** that differs from it in one property and must succeed on the same path. Before it attacks, the client shows on a deliberately weak server of its own that it can do what it is about to try. An attack that was refused while its twin failed proves nothing and is `NotRun`, not `Passed`. Checks marked *each* are made against every gate replica by its own address.
 
