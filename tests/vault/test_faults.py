@@ -1,8 +1,10 @@
 """Whatever is wrong with Vault has its own reason, a way out, and no secret in its words."""
 
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,35 @@ def test_server_faults_before_the_first_login(actors: Actors) -> None:
             error = _raised(act)
             assert (type(error), error.reason) == (kind, reason)
         act()
+
+
+@contextmanager
+def _balancer() -> Iterator[str]:
+    """Yield the address of a balancer with no Vault behind it: it takes a connection and closes it."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    with connection:
+                        connection.recv(4096)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_a_balancer_with_no_vault_behind_it_is_an_outage(actors: Actors) -> None:
+    """Its twin, where a certificate was seen that is not trusted, is the next test."""
+    with _balancer() as address:
+        for act in (actors.operator(address=address), actors.pod(address=address), actors.publisher(address=address)):
+            error = _raised(act)
+            assert (type(error), error.reason) == (errors.VaultUnreachableError, "VaultUnreachable")
 
 
 def test_vault_of_another_authority_is_untrusted(actors: Actors, tmp_path: Path) -> None:

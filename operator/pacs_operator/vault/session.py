@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 import os
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -238,7 +239,7 @@ def _from_hvac(error: Exception, login: Login, path: str) -> VaultError:
 
 
 def _from_requests(error: requests.exceptions.RequestException, login: Login) -> VaultError:
-    if isinstance(error, requests.exceptions.SSLError):
+    if isinstance(error, requests.exceptions.SSLError) and not _closed(error):
         return errors.VaultUntrustedError(
             f"Vault's certificate at {login.address} is not signed by the configured authority or bears another name",
             action="put the PEM of the authority that signed Vault's server certificate where Vault's CA is configured",
@@ -253,6 +254,16 @@ def _from_requests(error: requests.exceptions.RequestException, login: Login) ->
         f"Vault at {login.address} cannot be reached ({type(error).__name__})",
         action="check that Vault runs and that its address is right",
     )
+
+
+def _closed(error: BaseException | None) -> bool:
+    """Tell whether the other side went in the middle of the handshake, as a balancer does with no Vault behind it.
+
+    That says nothing of a certificate, and is an outage like any other.
+    """
+    while error is not None and not isinstance(error, ssl.SSLEOFError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _no_auth(login: Login) -> VaultError:
