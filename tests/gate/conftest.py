@@ -58,7 +58,9 @@ def _clean(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("upstream").seen.clear()
     yield
     if "stage" in request.fixturenames:
-        request.getfixturevalue("upstream").gate.set()
+        upstream = request.getfixturevalue("upstream")
+        upstream.gate.set()
+        upstream.last = upstream.ended = 0
         request.getfixturevalue("stage").gate.apply({})
     if "gate" in request.fixturenames:
         gate = request.getfixturevalue("gate")

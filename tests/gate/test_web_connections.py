@@ -9,6 +9,7 @@ import socket
 
 import pytest
 
+from pacs_operator.domain import gatemaps
 from pacs_operator.domain.peer import Right
 
 from .device import ask, associate_rq, client_context, tls_connection
@@ -33,6 +34,13 @@ def connections(stage: WebStage) -> int:
     """Return how many connections the gate's web listener has."""
     rows = csv.DictReader(io.StringIO(stage.gate.ask("show stat web 1 -1").lstrip("# ")))
     return int(next(rows)["scur"])
+
+
+def opened(stage: WebStage) -> dict[str, int]:
+    """Return how many connections each peer's slot has ever opened towards the archive's pod."""
+    rows = csv.DictReader(io.StringIO(stage.gate.ask("show stat -1 4 -1").lstrip("# ")))
+    slots = [row for row in rows if row["pxname"].startswith(gatemaps.WEB_PREFIX)]
+    return {row["pxname"]: int(row["connect"]) for row in slots if int(row["connect"])}
 
 
 @pytest.mark.parametrize("case", ["all that web may have", "all of the device's own address"])
@@ -141,3 +149,47 @@ def test_headers_behind_the_body_are_dropped(client: Client, upstream: Upstream)
     assert raw(client, f"POST {STUDIES} HTTP/1.1\r\n{CHUNKS}{trailers}").endswith(b" 200")
     [seen] = [one for one in upstream.seen if one.path != HEALTH]
     assert (seen.received, seen.trailers) == (5, [])
+
+
+def test_who_connects_anew_each_time_costs_one_connection_to_the_pod_and_shares_it_with_nobody(
+    site: Site, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """On one thread, since each has connections of its own."""
+    with running_web(site, tmp_path_factory.mktemp("web"), web_layout(upstream.port), threads=1) as stage:
+        viewer, router = admitted(stage, "viewer")[0], admitted(stage, "router")[0]
+        assert [viewer.ask(STUDIES).status for _ in range(3)] == [200] * 3
+        assert sorted(opened(stage).values()) == [1]
+        assert router.ask(STUDIES).status == 200
+        assert sorted(opened(stage).values()) == [1, 1]
+    # Beside Orthanc the gate is the only client, and what reads has nothing of a peer's any more.
+    assert len({one.connection for one in upstream.seen if one.path != HEALTH}) == 1
+
+
+def test_what_reads_shares_a_connection_to_orthanc_and_what_stores_has_one_of_its_own(
+    client: Client, upstream: Upstream
+) -> None:
+    with contextlib.closing(client.connect()) as over:
+        for method in ("GET", "POST", "GET", "POST", "GET"):
+            assert client.ask(STUDIES, method, b"x" if method == "POST" else None, over=over).status == 200
+    used = [(one.method, one.connection) for one in upstream.seen if one.path != HEALTH]
+    reads, stores = ([port for way, port in used if way == method] for method in ("GET", "POST"))
+    assert (len(set(reads)), len(set(stores))) == (1, 2)
+    assert not set(reads) & set(stores)
+
+
+def test_a_read_whose_connection_orthanc_ended_is_asked_once_more(client: Client, upstream: Upstream) -> None:
+    """Orthanc ends what was idle for a second, and a request may come at that moment."""
+    with contextlib.closing(client.connect()) as over:
+        assert client.ask(STUDIES, over=over).status == 200
+        upstream.last = 2
+        assert client.ask(STUDIES, over=over).status == 200
+        assert upstream.ended == 1
+
+
+@pytest.mark.parametrize(("method", "times"), [("GET", 2), ("POST", 1)])
+def test_what_is_never_answered_is_asked_no_oftener_and_stored_never_again(
+    method: str, times: int, client: Client, upstream: Upstream
+) -> None:
+    upstream.last = 1
+    assert client.ask(STUDIES, method, b"x" if method == "POST" else None).status in (502, 503)
+    assert upstream.ended == times

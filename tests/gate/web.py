@@ -44,6 +44,7 @@ class Seen:
     received: int
     sha256: str
     trailers: list[str]
+    connection: int  # the port that it came from
 
 
 class Upstream(ThreadingHTTPServer):
@@ -54,6 +55,8 @@ class Upstream(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.seen: list[Seen] = []
         self.waiting = 0
+        self.last = 0  # from which of its requests on a connection ends without an answer; 0: never
+        self.ended = 0
         self.gate = threading.Event()
         self.gate.set()
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -73,6 +76,7 @@ class Upstream(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Upstream
     protocol_version = "HTTP/1.1"
+    used = 0
 
     def _body(self) -> Iterator[bytes]:
         left = int(self.headers.get("Content-Length", 0))
@@ -87,6 +91,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self.trailers.append(line.decode())
 
     def _answer(self) -> None:
+        self.used += 1
+        if 0 < self.server.last <= self.used and self.path != HEALTH:
+            self.server.ended += 1
+            self.close_connection = True
+            return
         received, digest = 0, hashlib.sha256()
         self.trailers: list[str] = []
         for part in self._body():
@@ -97,7 +106,8 @@ class _Handler(BaseHTTPRequestHandler):
         assert own or self.server.gate.wait(60)
         self.server.waiting -= not own
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.server.seen.append(Seen(self.command, self.path, headers, received, digest.hexdigest(), self.trailers))
+        body_sha256, port = digest.hexdigest(), int(self.client_address[1])
+        self.server.seen.append(Seen(self.command, self.path, headers, received, body_sha256, self.trailers, port))
         self.send_response(200)
         body = b"20261123T015953" if own else b"[]"
         self.send_header("Content-Length", str(len(body)))

@@ -11,6 +11,7 @@ from pacs_operator.domain.errors import InvalidSpecError
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.names import Port
 from pacs_operator.render import render_archive
+from pacs_operator.render.web import KEPT_CONNECTIONS
 
 from .archives import SPEC, config_data, containers, desired, live_peer, pod_templates
 
@@ -83,8 +84,11 @@ def test_orthanc_keeps_its_http_on_loopback_and_serves_dicomweb_alone_beside_it(
 def test_orthanc_has_a_thread_for_each_request_that_all_gates_let_in_and_for_the_agent() -> None:
     replicas, limit = 4, 8
     service = SPEC["gate"] | {"replicas": replicas}
-    config = orthanc_json(rendered({"limits": {"maxConcurrent": limit}}, gate=service))
-    assert config["HttpThreadsCount"] > limit * (replicas + 1)
+    manifests = rendered({"limits": {"maxConcurrent": limit}}, gate=service)
+    config = orthanc_json(manifests)
+    assert config["HttpThreadsCount"] > limit * (replicas + 1) + KEPT_CONNECTIONS
+    [kept] = re.findall(r"pool-max-conn (\d+) ", config_data(manifests, "orthanc")["web.cfg"])
+    assert int(kept) == KEPT_CONNECTIONS
 
 
 def test_limits_are_those_of_the_spec() -> None:

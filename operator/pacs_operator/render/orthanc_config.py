@@ -11,7 +11,7 @@ from pacs_operator.domain.agentconfig import IMAGES_DIR, TLS_DIR
 from pacs_operator.domain.database import ORTHANC_CONNECTIONS
 from pacs_operator.domain.facts import Desired
 from pacs_operator.domain.names import Port
-from pacs_operator.render import database
+from pacs_operator.render import database, web
 
 CONFIG_FILE = "/run/pacs/orthanc/orthanc.json"  # assembled by the agent
 
@@ -143,10 +143,13 @@ def _rights() -> dict[str, Any]:
     }
 
 
-def _requests(desired: Desired) -> int:
-    """Return how many DICOMweb requests all gate replicas may have open together, a rollout's surge included."""
+def _web_threads(desired: Desired) -> int:
+    """Return a thread for each request that all gates may have open, a rollout's surge too, and each kept connection."""
     spec = desired.archive.spec
-    return spec.dicomweb.limits.max_concurrent * (max(spec.gate.replicas, _USUAL_REPLICAS) + 1) if spec.dicomweb else 0
+    if spec.dicomweb is None:
+        return 0
+    gates = max(spec.gate.replicas, _USUAL_REPLICAS) + 1
+    return spec.dicomweb.limits.max_concurrent * gates + web.KEPT_CONNECTIONS
 
 
 def _http(desired: Desired) -> dict[str, Any]:
@@ -163,7 +166,7 @@ def _http(desired: Desired) -> dict[str, Any]:
         "RemoteAccessAllowed": False,
         "AuthenticationEnabled": False,
         "SslEnabled": False,
-        "HttpThreadsCount": _AGENT_THREADS + _requests(desired),
+        "HttpThreadsCount": _AGENT_THREADS + _web_threads(desired),
         "HttpDescribeErrors": False,
         "KeepAlive": True,
         "TcpNoDelay": True,

@@ -13,6 +13,8 @@ HEALTH_PATH = "/healthz"
 _HEADERS = ("accept", "accept-charset", "content-type", "content-length", "transfer-encoding", "expect", "host")
 # Beside requests: health checks of each gate, and connections that the gates keep open for the next request.
 _SPARE_CONNECTIONS = 64
+#: Idle connections that are kept to Orthanc for the next request that reads; each has one of its threads.
+KEPT_CONNECTIONS = 8
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class WebLayout:
     queries = dicomweb.QUERIES
     rights = dicomweb.RIGHT_OF
     health_path = HEALTH_PATH
+    kept_connections = KEPT_CONNECTIONS
     dropped_headers = rf"^(?i:(?!(?:{'|'.join(_HEADERS)})$))"
 
     @property

@@ -14,8 +14,12 @@ end
 
 -- "filter lua.body_limit <bytes>": a body that does not say how long it is ends here when it becomes too long.
 local limited = one_of({
-  http_headers = function(self, _, message)
-    if not message.channel:is_resp() and not message:get_headers()["content-length"] then
+  http_headers = function(self, txn, message)
+    -- Only storing has a body, and to ask for headers copies them all.
+    if message.channel:is_resp() or txn:get_var("txn.service") ~= "Stow" then
+      return
+    end
+    if not message:get_headers()["content-length"] then
       filter.register_data_filter(self, message.channel)
     end
   end,
@@ -34,8 +38,8 @@ local limited = one_of({
 
 -- "filter lua.body_in_pieces": Orthanc cannot take a large body whose length it is told (decision 31).
 local pieces = one_of({
-  http_headers = function(_, txn, message)
-    if not message.channel:is_resp() and txn:get_var("txn.service") == "Stow" then
+  http_headers = function(_, _, message)
+    if not message.channel:is_resp() then
       message:set_body_len("chunked")
     end
   end,
