@@ -232,8 +232,8 @@ def record_of(results: dict[tuple[str, int], Blocks], side: int) -> Record:
             "both meet the same load of the machine. The ratio is the median of the rounds' ratios.",
             f"{AIM} is the aim; where it is missed, that is said and nothing has failed.",
             "gate: mutual TLS to the gate, mutual TLS to the HAProxy beside Orthanc, HTTP on loopback; bare: that HTTP",
-            "Client, both HAProxies, Orthanc and PostgreSQL share the cores. What the client uses more through the gate "
-            "than bare is its own TLS; PostgreSQL's CPU, the same both ways, is in no column.",
+            "Client, both HAProxies, Orthanc and PostgreSQL share the cores. What the client uses more through the "
+            "gate than bare is its own TLS; PostgreSQL's CPU, the same both ways, is in no column.",
         ],
         samples={
             f"{backend}, {clients}": {

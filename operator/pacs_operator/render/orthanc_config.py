@@ -144,7 +144,7 @@ def _rights() -> dict[str, Any]:
 
 
 def _web_threads(desired: Desired) -> int:
-    """Return one for each request that all gates may have open, a rollout's surge included, and each kept connection."""
+    """Return one for each request that all gates may have open, a rollout's surge too, and each kept connection."""
     spec = desired.archive.spec
     if spec.dicomweb is None:
         return 0
