@@ -377,3 +377,17 @@ def test_suspended_nobody_new_is_let_in(ready: World) -> None:
     prepare(ready, suspend=False)
     ready.settle(ready.process)
     assert KEY in ids(ready) and said(ready)[:2] == ("True", "ReadersOpen")
+
+
+@pytest.mark.parametrize("suspend", [True, False])
+def test_its_end_wakes_the_archive_whatever_else_does(ready: World, suspend: bool) -> None:
+    """The agents forget it by themselves; network policy, role and status wait for the next pass."""
+    prepare(ready, conformance={"suspend": suspend})
+    both(ready)
+    ready.settle(ready.process)
+    ready.advance(4 * HOUR - 60)
+    ready.settle(ready.process)
+    again = ready.process.reconcile(ARCHIVE).requeue_after
+    end = datetime.strptime(ready.archive["status"]["breakGlass"]["list"][0]["until"], "%Y-%m-%dT%H:%M:%S%z")
+    assert again is not None
+    assert again <= (end - ready.now).total_seconds()

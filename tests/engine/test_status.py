@@ -162,6 +162,23 @@ def test_a_status_with_200_refused_peers_stays_small():
     assert len(yaml.safe_dump(world.archive["status"])) < 64 * 1024
 
 
+@pytest.mark.parametrize("strangers", [150, 210])
+def test_strangers_crowd_no_accepted_peer_out_of_the_list(strangers: int):
+    """Whoever may make a DicomPeer in any namespace may name any archive, and is refused."""
+    world = World()
+    world.api.put(archive_manifest())
+    world.api.put(peer_manifest("ct1"))
+    for number in range(strangers):
+        world.api.put(peer_manifest(f"x{number:03d}", namespace="elsewhere"))
+    world.settle()
+    peers = world.archive["status"]["peers"]
+    ids = [peer["id"] for peer in peers["list"]]
+    assert (peers["accepted"], peers["refused"]) == (1, strangers)
+    assert "imaging/ct1" in ids
+    assert len(ids) == min(strangers + 1, 200)
+    assert ids == sorted(ids)
+
+
 @pytest.mark.parametrize("refused", [True, False])
 def test_a_status_with_the_most_peers_and_the_longest_names_stays_small(refused: bool):
     world = World()

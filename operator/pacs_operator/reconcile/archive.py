@@ -345,8 +345,7 @@ def _outcome(run: Pass, error: PacsError | None) -> Outcome:
 
 
 def _until_next(run: Pass) -> float:
-    if run.archive is None or run.archive.spec.conformance.suspend:
-        return STEADY_SECONDS
-    until = (conformance.next_slot(run.archive.spec.conformance, run.now) - run.now).total_seconds()
     ends = [(box.until - run.now).total_seconds() for box in run.glass or ()]
-    return max(min(until, STEADY_SECONDS, *ends), 1.0)
+    if run.archive is not None and not run.archive.spec.conformance.suspend:
+        ends.append((conformance.next_slot(run.archive.spec.conformance, run.now) - run.now).total_seconds())
+    return max(min(STEADY_SECONDS, *ends), 1.0)

@@ -200,7 +200,9 @@ def summarise(run: Pass) -> PeersStatus:
     before = {peer.id: peer for peer in run.observed.peers.listed} if run.observed.peers else {}
     seen = activity(run)
     summaries = []
-    for decision in sorted(run.decisions, key=lambda decision: decision.claim.key)[:MAX_LISTED_PEERS]:
+    # Whom it serves comes first: anybody may name an archive, and is refused.
+    ranked = sorted(run.decisions, key=lambda decision: (not decision.accepted, decision.claim.key))
+    for decision in ranked[:MAX_LISTED_PEERS]:
         key, peer = decision.claim.key, decision.claim.peer
         summary = PeerSummary(
             id=key,
@@ -233,14 +235,14 @@ def _short(message: str) -> str:
 
 
 def _fitting(summaries: list[PeerSummary]) -> list[PeerSummary]:
-    """Return as many as fit: every pass writes and every client reads the whole status."""
+    """Return as many as fit, by their ids: every pass writes and every client reads the whole status."""
     listed, left = [], MAX_LISTED_BYTES
     for summary in summaries:
         left -= len(json.dumps(summary.document(), ensure_ascii=True))
         if left < 0:
             break
         listed.append(summary)
-    return listed
+    return sorted(listed, key=lambda summary: summary.id)
 
 
 def _coarsely(summary: PeerSummary, before: PeerSummary | None, seen: PeerActivity | None, run: Pass) -> PeerSummary:
