@@ -5,7 +5,7 @@ import pytest
 from pacs_operator.domain.agentconfig import PeerActivity
 from pacs_operator.domain.errors import VaultError
 from pacs_operator.vault import errors as vault_errors
-from tests.engine.world import ARCHIVE, PEER_LABEL, World, archive_manifest, peer_manifest
+from tests.engine.world import ARCHIVE, ARCHIVE_KEY, PEER_LABEL, World, archive_manifest, peer_manifest
 
 
 def live_ids(world: World) -> set[str]:
@@ -148,3 +148,25 @@ def test_a_peer_says_why_in_its_own_status_and_the_archive_lists_it(world: World
     peers = world.archive["status"]["peers"]
     assert (peers["accepted"], peers["refused"]) == (1, 1)
     assert [peer["accepted"] for peer in peers["list"]] == [True, False]
+
+
+@pytest.mark.parametrize("strangers", [100, 300])
+def test_a_flood_of_strangers_keeps_no_pass_long(strangers: int):
+    """Anybody who may make a DicomPeer may name any archive; each is told, and the archive goes on meanwhile."""
+    world = World().serve(archive_manifest())
+    for number in range(strangers):
+        world.api.put(peer_manifest(f"x{number:03d}", namespace="elsewhere"))
+    world.api.put(peer_manifest("zz9"))
+    written = len(world.log.entries)
+    outcome = world.process.reconcile(ARCHIVE)
+    told = [entry for entry in world.log.entries[written:] if entry.startswith("status DicomPeer")]
+    assert len(told) == min(strangers + 1, 256)
+    assert "status DicomPeer imaging/zz9" in told
+    assert outcome.requeue_after is not None
+    assert (outcome.requeue_after <= 1) is (strangers > 256)
+    world.settle(world.process)
+    assert all(world.peer_condition(f"x{number:03d}", "elsewhere")["status"] == "False" for number in range(strangers))
+    world.api.remove(ARCHIVE_KEY)
+    world.settle(world.process)
+    assert world.peer_condition("x000", "elsewhere")["reason"] == "ArchiveNotFound"
+    assert world.peer_condition(f"x{strangers - 1:03d}", "elsewhere")["reason"] == "ArchiveNotFound"

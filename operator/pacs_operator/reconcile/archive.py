@@ -162,8 +162,8 @@ class ArchiveReconciler:
         claims = observe.read_claims(self._ports.kube, name)
         decisions = decide(None, [claim for _, claim in claims], set(), name)
         objects = {claim.key: live for live, claim in claims}
-        peers.write_statuses(self._ports.kube, decisions, objects, peers.StatusFacts(None, now))
-        return Outcome("Gone")
+        untold = peers.write_statuses(self._ports.kube, decisions, objects, peers.StatusFacts(None, now))
+        return Outcome("Gone", CONFIRM_SECONDS if untold else None)
 
 
 def _work(run: Pass, held: PacsError | None) -> Outcome:
@@ -269,7 +269,7 @@ def _stages(run: Pass) -> None:
     workloads.rotate(run, agents.rotation_of(run))
     _prune(run)
     facts = peers.StatusFacts(run.lineage, run.now, peerwatch.watch(run), legacy.hours_of(run.archive))
-    peers.write_statuses(run.ports.kube, run.decisions, run.peer_objects, facts)
+    run.untold = peers.write_statuses(run.ports.kube, run.decisions, run.peer_objects, facts)
     imports.write_statuses(run)
     status.fill(run)
 
@@ -331,7 +331,7 @@ def _try_to_type(run: Pass) -> None:
 def _outcome(run: Pass, error: PacsError | None) -> Outcome:
     if error is not None:
         return Outcome("Stalled", STALLED_SECONDS)
-    if agents.unconfirmed(run):
+    if run.untold or agents.unconfirmed(run):
         return Outcome("Progressing", CONFIRM_SECONDS)
     if workloads.settled(run):
         return Outcome("Progressing", PROGRESS_SECONDS)

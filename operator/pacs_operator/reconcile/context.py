@@ -119,6 +119,7 @@ class Pass:
     glass: list[Box] | None = None  # break-glass readers that are let in; None: nobody looked
     glass_refused: list[str] = field(default_factory=list)  # those that the archive does not take, and why
     glass_missing: list[str] = field(default_factory=list)  # consents that are not whole
+    untold: bool = False  # peers are left whose status the next pass writes
     silent: dict[str, bool] = field(default_factory=dict)  # by peer that is expected to come, where it is known
     desired: Desired | None = None
     manifests: list[Manifest] = field(default_factory=list)

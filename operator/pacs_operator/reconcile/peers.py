@@ -28,6 +28,9 @@ from pacs_operator.reconcile.legacy import record
 from pacs_operator.reconcile.observe import read_claims
 from pacs_operator.reconcile.peerwatch import Watched, status_of
 
+#: Statuses of peers that one pass writes at most.
+MAX_TOLD = 256
+
 _NO_WORKLIST = PeerFinding(
     type=PeerConditionType.WORKLIST,
     status="False",
@@ -166,14 +169,24 @@ def tell(run: Pass, revision: str, components: tuple[Component, ...]) -> None:
             continue  # a pod that is gone reads the list when it comes back
 
 
-def write_statuses(kube: KubePort, decisions: list[Decision], objects: dict[str, Manifest], run: "StatusFacts") -> None:
-    """Write each peer's status where it differs."""
-    known = by_key(accepted_peers(decisions))
-    for decision in decisions:
+def write_statuses(kube: KubePort, decisions: list[Decision], objects: dict[str, Manifest], run: "StatusFacts") -> bool:
+    """Write each peer's status where it differs, those of accepted peers first.
+
+    Returns
+    -------
+    bool
+        Whether some are left for the next pass: anybody may make peers that name the archive, any number of them,
+        and a pass that tells them all keeps the next one, with what it takes away, waiting.
+    """
+    known, left = by_key(accepted_peers(decisions)), MAX_TOLD
+    for decision in sorted(decisions, key=lambda decision: not decision.accepted):
         live = objects[decision.claim.key]
         status = _status(decision, live, run, known).document()
         if (live.get("status") or {}) == status:
             continue
+        if not left:
+            return True
+        left -= 1
         data = metadata(live)
         body = {
             "apiVersion": PEER.api_version,
@@ -185,6 +198,7 @@ def write_statuses(kube: KubePort, decisions: list[Decision], objects: dict[str,
             kube.apply_status(body)
         except (NotFoundError, ConflictError):
             continue  # gone or edited meanwhile: either wakes the next pass
+    return False
 
 
 class StatusFacts:
