@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,21 @@ def test_the_self_test_leaves_nothing_but_its_proof_of_the_key(volume: Volume) -
     (volume.root / "id").rename(volume.root / "away")
     (volume.root / "id").write_text("not a folder")
     assert volume.call("selftest").returncode == 1
+
+
+@pytest.mark.parametrize("folder", ["id/00/00", "tmp"])
+@pytest.mark.parametrize("header", [b"", b"PACE"])
+def test_a_self_test_that_lost_its_power_fails_no_later_one(volume: Volume, folder: str, header: bytes) -> None:
+    """Names came to the disk and bytes did not: without a legible header its day is not known."""
+    name, today = "00000000-0000-4000-8000-000000000000", datetime.now(UTC).strftime("%Y-%m-%d")
+    assert volume.call("selftest").returncode == 0
+    for place in (folder, f"day/{today}"):
+        (volume.root / place).mkdir(parents=True, exist_ok=True)
+    (volume.root / folder / name).write_bytes(header)
+    (volume.root / "day" / today / name).hardlink_to(volume.root / folder / name)
+    assert volume.call("sweep").returncode == 0
+    assert volume.call("selftest").returncode == 0
+    assert files(volume.root) == {"check/1"}
 
 
 def test_a_full_volume_keeps_what_it_has_and_nothing_else(volume: Volume, small_disk: Path) -> None:
