@@ -348,4 +348,4 @@ def _until_next(run: Pass) -> float:
     ends = [(box.until - run.now).total_seconds() for box in run.glass or ()]
     if run.archive is not None and not run.archive.spec.conformance.suspend:
         ends.append((conformance.next_slot(run.archive.spec.conformance, run.now) - run.now).total_seconds())
-    return max(min(STEADY_SECONDS, *ends), 1.0)
+    return max(min([STEADY_SECONDS, *ends]), 1.0)
