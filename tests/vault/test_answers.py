@@ -5,14 +5,22 @@ import json
 import ssl
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
+from pacs_operator.domain.agentconfig import Leaf
 from pacs_operator.domain.errors import VaultError
 from pacs_operator.domain.facts import ClusterSettings, VaultSettings
+from pacs_operator.domain.names import CaName
 from pacs_operator.vault import errors
 from pacs_operator.vault.client import connect
+from pacs_operator.vault.pods import sign
 from pacs_operator.vault.session import Login, VaultSession, memory_file
 from tests.vault.certs import Authority
 
@@ -111,6 +119,40 @@ def test_an_answer_that_is_not_understood(stub: Stub, session: VaultSession, bod
         refused(caught.value)
     stub.rest = b'{"data": {"keys": ["a"]}}'
     assert session.read("pacs/x") == {"keys": ["a"]}, "the twin: authorities with comments in any script are read"
+
+
+BROKEN = f"-----BEGIN CERTIFICATE-----\n{HIDDEN.encode().hex()}\n-----END CERTIFICATE-----\n"
+LEAF = Leaf(name="status", ca=CaName.CONTROL, role="status", dns_names=["status.pacs.svc"], ttl_seconds=3600)
+
+
+def certificate_of(authority: Authority, key: ec.EllipticCurvePrivateKey) -> str:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "status.pacs.svc")])
+    ends = authority.certificate.not_valid_after_utc
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(authority.certificate.subject)
+    builder = builder.public_key(key.public_key()).serial_number(7).not_valid_after(ends)
+    signed = builder.not_valid_before(ends - timedelta(minutes=1)).sign(authority.key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize("answer", ["", HIDDEN, BROKEN, "another key's", "its own"])
+def test_a_certificate_that_is_none_is_vaults_trouble(
+    stub: Stub, session: VaultSession, authority: Authority, answer: str
+) -> None:
+    """Read as a certificate it ended the operator's pass, and the agent, as an error of their own."""
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    words = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    request = words.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    made = {"another key's": certificate_of(authority, other), "its own": certificate_of(authority, key)}
+    told = {"certificate": made.get(answer, answer), "issuing_ca": authority.pem}
+    stub.rest = json.dumps({"data": told}).encode()
+    if answer == "its own":
+        assert sign(session, LEAF, "0" * 32, request).startswith(told["certificate"].strip())
+        return
+    with pytest.raises(VaultError) as caught:
+        sign(session, LEAF, "0" * 32, request)
+    assert (type(caught.value), caught.value.retry) == (errors.VaultFailedError, True)
+    assert HIDDEN not in str(caught.value)
+    assert "holds no certificate for the key that was sent" in str(caught.value)
 
 
 @pytest.mark.parametrize(

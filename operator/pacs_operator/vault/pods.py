@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from pacs_operator.domain.agentconfig import Leaf, VaultAccess
 from pacs_operator.domain.names import CaName, data_mount, pki_mount
@@ -181,13 +182,21 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
+def _is_for(certificate: str, csr_pem: str) -> bool:
+    """Tell whether a certificate, of whatever came as one, is for the key of a request."""
+    wanted = x509.load_pem_x509_csr(csr_pem.encode()).public_key()
+    try:
+        return x509.load_pem_x509_certificate(certificate.encode()).public_key() == wanted
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
 def sign(session: VaultSession, leaf: Leaf, lineage_id: str, csr_pem: str) -> str:
     """Sign with any session; see `PodVault.sign`."""
     path = f"{pki_mount(lineage_id, leaf.ca)}/sign/{leaf.role}"
     answer = session.write(path, {"csr": csr_pem, "format": "pem", "ttl": f"{leaf.ttl_seconds}s"})
     certificate, issuer = str(answer.get("certificate", "")), str(answer.get("issuing_ca", ""))
-    request_key = x509.load_pem_x509_csr(csr_pem.encode()).public_key()
-    if not certificate or x509.load_pem_x509_certificate(certificate.encode()).public_key() != request_key:
+    if not _is_for(certificate, csr_pem):
         raise VaultFailedError(
             f"Vault's answer on {path} holds no certificate for the key that was sent",
             action="see Vault's log and audit log; something between us and Vault may alter answers",
