@@ -23,6 +23,7 @@ from pacs_operator.domain.times import rfc3339
 MAX_HOURS = 24
 MAX_OPEN = 4
 MAX_ASSOCIATIONS = 4
+MAX_WORDS = 16  # of one person for one reader, the latest: pairs are looked at, and nobody needs more
 #: Both people decide on the same emergency: a word of hours ago does not count for another one.
 TOGETHER = timedelta(hours=1)
 _OWNER = "break.glass"  # no namespace's name has a dot, so no DicomPeer has such an id
@@ -158,7 +159,11 @@ def _latest(group: Sequence[Word]) -> Box | None:
     alone moves no end beyond the other one's hours.
     """
     boxes = []
-    for one, other in combinations(sorted(group, key=lambda word: word.given), 2):
+    latest: dict[str, list[Word]] = {}
+    for word in sorted(group, key=lambda word: word.given):
+        latest.setdefault(word.approver.casefold(), []).append(word)
+    words = [word for said in latest.values() for word in said[-MAX_WORDS:]]
+    for one, other in combinations(sorted(words, key=lambda word: word.given), 2):
         if one.approver.casefold() == other.approver.casefold() or other.given - one.given > TOGETHER:
             continue
         until = min(one.given + timedelta(hours=one.what.hours), one.expires, other.expires)
