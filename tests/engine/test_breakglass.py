@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from itertools import combinations
 from typing import Any
 
 import pytest
@@ -378,36 +377,3 @@ def test_suspended_nobody_new_is_let_in(ready: World) -> None:
     prepare(ready, suspend=False)
     ready.settle(ready.process)
     assert KEY in ids(ready) and said(ready)[:2] == ("True", "ReadersOpen")
-
-
-@pytest.mark.parametrize("suspend", [True, False])
-def test_its_end_wakes_the_archive_whatever_else_does(ready: World, suspend: bool) -> None:
-    """The agents forget it by themselves; network policy, role and status wait for the next pass."""
-    prepare(ready, conformance={"suspend": suspend})
-    both(ready)
-    ready.settle(ready.process)
-    ready.advance(4 * HOUR - 60)
-    ready.settle(ready.process)
-    again = ready.process.reconcile(ARCHIVE).requeue_after
-    end = datetime.strptime(ready.archive["status"]["breakGlass"]["list"][0]["until"], "%Y-%m-%dT%H:%M:%S%z")
-    assert again is not None
-    assert again <= (end - ready.now).total_seconds()
-
-
-@pytest.mark.parametrize("many", [10, 2000])
-def test_whoever_approves_without_end_keeps_no_pass_waiting(monkeypatch: pytest.MonkeyPatch, many: int) -> None:
-    pairs: list[object] = []
-
-    def counted(words: list[Word], size: int) -> list[tuple[Word, ...]]:
-        found = list(combinations(words, size))
-        pairs.extend(found)
-        return found
-
-    monkeypatch.setattr("pacs_operator.domain.breakglass.combinations", counted)
-    now = datetime(2026, 11, 20, 12, tzinfo=UTC)
-    reader = BreakGlass.model_validate(GLASS)
-    given = [now - timedelta(seconds=number) for number in range(many)]
-    words = [Word(person, at, now + timedelta(hours=6), reader) for at in given for person in ("anna", "ben")]
-    (box,) = opened(words, now)[0]
-    assert (box.until, set(box.approvers)) == (now + timedelta(hours=4), {"anna", "ben"})
-    assert len(pairs) <= 32 * 31 / 2
