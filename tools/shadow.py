@@ -1,7 +1,7 @@
 """Try on a shadow what would hurt an archive that serves: make it, attack it, write down what came of it, remove it.
 
 Run from a machine that reaches the gate from outside, with the cluster rights of KUBECONFIG and a login to Vault with
-policy pacs-enroller (BAO_ADDR, BAO_CACERT, BAO_TOKEN, or VAULT_...); docs/conformance.md has the steps.
+policy pacs-enroller (BAO_ADDR, BAO_CACERT, BAO_TOKEN, or VAULT_...); docs/shadow.md has the steps.
 """
 
 import datetime as dt

@@ -34,6 +34,14 @@ def declared(archive: Cluster) -> Iterator[X25519PrivateKey]:
         take_away(archive)
         _patch(archive, None)
         archive.wait_ready(600)
+        rolled(archive)
+
+
+def rolled(archive: Cluster) -> None:
+    """Wait until every pod is of the newest template: an archive is Ready while its replicas change in turn."""
+    for zone in ZONES:
+        for workload in archive.kubectl("get", "deployments,statefulsets", "-n", zone, "-o", "name").split():
+            archive.kubectl("rollout", "status", "-n", zone, workload, "--timeout=300s", timeout=330)
 
 
 def _patch(archive: Cluster, value: object) -> None:
