@@ -139,7 +139,7 @@ end_container_remains() {
   local folder group pid
   for folder in "$BUNDLES"/*; do
     [ -d "$folder" ] || continue
-    for group in $(grep -ls "/${folder##*/}" /proc/[0-9]*/cgroup); do
+    for group in $(grep -ls "/${folder##*/}" /proc/[0-9]*/cgroup || true); do
       pid=${group#/proc/}
       kill -s KILL "${pid%/cgroup}" 2>/dev/null || true
     done

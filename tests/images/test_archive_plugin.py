@@ -119,6 +119,41 @@ def test_when_the_check_fails_the_object_is_refused(
     assert archive.store("CT1", instance(uid)) == SUCCESS
 
 
+def as_file(dataset: Dataset) -> bytes:
+    file = BytesIO()
+    dcmwrite(file, dataset, enforce_file_format=True)
+    return file.getvalue()
+
+
+MUTE = """
+import sys
+sys.path.insert(0, "/opt/pacs/plugin")
+import pacs_archive, pacs_quarantine
+def full(*_):
+    raise MemoryError("no room for a line")
+pacs_archive.count = full
+pacs_quarantine.Quarantine.keep = full
+"""
+
+
+def test_when_a_refusal_cannot_be_told_nor_kept_the_object_is_refused_all_the_same(
+    image: Callable[[str], Image], tmp_path: Path
+) -> None:
+    uid, foreign = generate_uid(), generate_uid()
+    for folder in (tmp_path.parent, tmp_path):
+        folder.chmod(0o755)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "mute.py").write_text(MUTE)
+    with orthanc(image("archive"), tmp_path, PythonScript="/etc/orthanc/mute.py") as mute:
+        assert mute.upload(as_file(instance(uid))) == 200
+        assert mute.upload(as_file(instance(uid, pixels=bytes(16)))) == 400
+        assert mute.upload(as_file(instance(foreign, patient=f"{PREFIX}r"))) == 400
+        assert mute.store("CT1", instance(uid, pixels=bytes(16))) != SUCCESS
+        assert len(mute.instances(uid)) == 1
+        assert mute.instances(foreign) == []
+        assert mute.store("CT1", instance(generate_uid())) == SUCCESS
+
+
 @pytest.mark.parametrize("differing", ["pixels", "patient"])
 def test_simultaneous_contents_under_one_uid_leave_exactly_one_acknowledged(archive: Orthanc, differing: str) -> None:
     """Whatever was acknowledged is what is stored afterwards, and nothing else is."""
@@ -174,13 +209,12 @@ def test_activity_counts_what_each_title_stored_and_was_refused(archive: Orthanc
 
 def test_activity_leaves_out_what_is_stored_already_or_was_not_sent_by_dicom(archive: Orthanc) -> None:
     """The twin is the first copy: it counts."""
-    uid, uploaded = generate_uid(), BytesIO()
+    uid = generate_uid()
     assert archive.store("CT22", instance(uid)) == SUCCESS
     counted = archive.rest("GET", "/pacs/activity").json()
     assert counted["peers"]["CT22"]["stores"] == 1
     assert archive.store("CT22", instance(uid)) == SUCCESS
-    dcmwrite(uploaded, instance(generate_uid()), enforce_file_format=True)
-    assert archive.rest("POST", "/instances", data=uploaded.getvalue()).ok
+    assert archive.upload(as_file(instance(generate_uid()))) == 200
     assert archive.rest("GET", "/pacs/activity").json() == counted
 
 

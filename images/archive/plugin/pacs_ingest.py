@@ -109,12 +109,12 @@ class Ingest:
         """
         try:
             refusal = self._judge(instance, data, aet)
+            if refusal is Refusal.DUPLICATE_DIFFERS:
+                outcome = self._quarantine.keep(data, way, printable(aet), time.time())
+                log("quarantined" if outcome is Outcome.HELD else "not-quarantined", outcome.value, aet, way=way)
         except Exception as problem:  # whatever failed, nothing may pass unchecked
             # The class alone: a message may quote the object.
             return Refusal.CHECK_FAILED, type(problem).__name__
-        if refusal is Refusal.DUPLICATE_DIFFERS:
-            outcome = self._quarantine.keep(data, way, printable(aet), time.time())
-            log("quarantined" if outcome is Outcome.HELD else "not-quarantined", outcome.value, aet, way=way)
         return refusal, ""
 
     def _judge(self, instance: orthanc.DicomInstance, data: bytes, aet: str) -> Refusal | None:
@@ -160,7 +160,7 @@ class Ingest:
                 self._in_flight.release(uid)
 
     def received(self, data: bytes, origin: int, refused: Callable[[Refusal, str], None]) -> tuple[int, bytes | None]:
-        """Answer Orthanc's question about an object that has come by any way.
+        """Answer Orthanc's question about an object that has come by any way; whatever fails refuses it.
 
         Parameters
         ----------
@@ -171,6 +171,12 @@ class Ingest:
         refused
             Told of each upload that is refused.
         """
+        try:
+            return self._received(data, origin, refused)
+        except Exception:  # in telling of a refusal
+            return orthanc.ReceivedInstanceAction.MODIFY, _NOT_DICOM
+
+    def _received(self, data: bytes, origin: int, refused: Callable[[Refusal, str], None]) -> tuple[int, bytes | None]:
         if origin == orthanc.InstanceOrigin.DICOM_PROTOCOL:  # the filter judges it; it has no preamble
             return orthanc.ReceivedInstanceAction.KEEP_AS_IS, None
         blanked = data[_MARK] == b"DICM" and data[:128] != PREAMBLE

@@ -77,7 +77,7 @@ def _list_expired(run: Pass, ended: datetime) -> Verdict:
         text += (
             "; all devices with certificates of the archive's own authority are refused until a newer one is there: "
             "see that Vault answers the gates and rebuilds its lists, or set spec.peers.expiredRevocationList to "
-            "ServeAndViolate"
+            "ServeAndViolate, which helps gates that run; a gate that starts needs Vault"
         )
     return "False", "RevocationListExpired", text
 
