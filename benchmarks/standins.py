@@ -26,7 +26,7 @@ from tests.vault.world import World, leaf
 
 from pacs_operator.domain import names
 from pacs_operator.domain.agentconfig import AgentStatus, LeafStatus, StorageTold
-from pacs_operator.domain.checks import Check
+from pacs_operator.domain.checks import checks_of
 from pacs_operator.domain.gatepeers import LivePeers
 from pacs_operator.domain.leaves import leaves_of
 from pacs_operator.domain.names import CaName, Component, Port, service_dns
@@ -96,7 +96,8 @@ class Controllers:
         if (job.get("status") or {}).get("conditions"):
             return 0
         data = job["metadata"]
-        checks = [CheckResult(check=check, outcome="Passed") for check in Check]
+        asked = checks_of(managed_database=True)  # exactly what the benchmark's archives can be put to
+        checks = [CheckResult(check=check, outcome="Passed") for check in sorted(asked)]
         message = RunResult(run=data["name"].removeprefix("conformance-"), replicas=2, checks=checks).to_message()
         name = f"{data['name']}-0"
         if (data["namespace"], name) not in pods and not self._pod(

@@ -8,6 +8,7 @@ goes to ``build/proof/not-proven.md`` instead and the exit code is 1.
 import argparse
 import datetime as dt
 import json
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -22,8 +23,9 @@ from benchmarks.record import PROOF, ROOT, commit_facts, git, machine_facts, sho
 SUITES = ("unit", "process", "api", "cluster", "long")
 BENCHMARKS = ("gate", "storage", "dicomweb", "reencrypt", "scrub", "apply_to_ready", "steady_state", "peer_effect")
 RESULTS = ROOT / "build" / "proof"
-#: What no benchmark runs.
-NOT_MEASURED = (":!docs", ":!*.md", ":(exclude,glob)tests/**/test_*.py")
+#: What no benchmark runs; other benchmarks' files are left out beside these.
+NOT_MEASURED = (":!docs", ":!*.md", ":!tools", ":(exclude,glob)tests/**/test_*.py")
+_OWN_IMPORT = re.compile(r"^from benchmarks\.([a-z_]+) import", re.MULTILINE)
 #: The suite whose single tests are listed: each is a scenario that people ask about.
 LISTED = "long"
 Document = dict[str, Any]
@@ -137,7 +139,8 @@ def broken(limit: Document) -> bool:
 def results_of(name: str, folder: Path, commit: Document) -> list[Document]:
     """Return the results of a benchmark that were measured on this code."""
     documents = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
-    return [one for one in documents if one["benchmark"] == name and same_code(one["commit"]["id"], commit["id"])]
+    own = [one for one in documents if one["benchmark"] == name]
+    return [one for one in own if same_code(name, one["commit"]["id"], commit["id"])]
 
 
 def lacking(names: Iterable[str], folder: Path, commit: Document) -> list[str]:
@@ -145,12 +148,29 @@ def lacking(names: Iterable[str], folder: Path, commit: Document) -> list[str]:
     return [name for name in names if not any(one["commit"]["clean"] for one in results_of(name, folder, commit))]
 
 
-def same_code(one: str, other: str) -> bool:
-    """Tell whether two commits differ in documentation and tests at most; what benchmarks take from tests counts."""
+def same_code(name: str, one: str, other: str) -> bool:
+    """Tell whether a benchmark runs the same code on two commits; what it takes from tests and others counts.
+
+    So does a program of the folder that is run and not imported, for all of them.
+    """
     if one == other:
         return True
-    known = git("rev-list", "--max-count=200", other).split()
-    return one in known and not git("diff", "--name-only", one, other, "--", ".", *NOT_MEASURED)
+    if one not in git("rev-list", "--max-count=200", other).split():
+        return False
+    changed = git("diff", "--name-only", one, other, "--", ".", *NOT_MEASURED).split()
+    others = set[str]().union(*map(modules_of, BENCHMARKS)) - modules_of(name)
+    return set(changed) <= {f"benchmarks/{each}.py" for each in others}
+
+
+def modules_of(name: str) -> set[str]:
+    """Return a benchmark's own module and those of the folder that it imports, directly or not."""
+    found, todo = set[str](), {name}
+    while todo:
+        module = todo.pop()
+        found.add(module)
+        path = ROOT / "benchmarks" / f"{module}.py"
+        todo |= set(_OWN_IMPORT.findall(path.read_text(encoding="utf-8"))) - found
+    return found
 
 
 def wrong_commit(commit: Document, suites: list[Suite]) -> list[str]:

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,9 @@ def test_the_newest_result_counts(a_run: Run) -> None:
     assert "Newer." in a_run.prove()[0]
 
 
-def test_a_later_commit_may_touch_documentation_and_tests_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_commit_may_touch_what_the_benchmark_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def commit(path: str) -> str:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(path)
@@ -181,11 +184,25 @@ def test_a_later_commit_may_touch_documentation_and_tests_only(tmp_path: Path, m
 
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     monkeypatch.setitem(proof.git.__globals__, "ROOT", tmp_path)
-    code, page, test, shared, more_code = map(
-        commit, ("code.py", "docs/page.md", "tests/gate/test_one.py", "tests/gate/pki.py", "more.py")
+    same = partial(proof.same_code, "steady_state")
+    code, page, test, tool, others, shared, more_code = map(
+        commit,
+        (
+            *("code.py", "docs/page.md", "tests/gate/test_one.py", "tools/proof.py", "benchmarks/dicomweb.py"),
+            *("tests/gate/pki.py", "more.py"),
+        ),
     )
-    assert proof.same_code(code, page)
-    assert proof.same_code(code, test)
-    assert not proof.same_code(test, shared), "benchmarks use what tests share"
-    assert not proof.same_code(shared, more_code)
-    assert not proof.same_code(more_code, shared)
+    for later in (page, test, tool, others):
+        assert same(code, later)
+    assert not same(others, shared), "benchmarks use what tests share"
+    assert not same(shared, more_code)
+    assert not same(more_code, shared)
+    standins = commit("benchmarks/standins.py")
+    assert not same(more_code, standins), "this one imports it"
+    assert proof.same_code("gate", more_code, standins)
+    assert not proof.same_code("gate", standins, commit("benchmarks/store_sender.py")), "run, not imported"
+
+
+def test_what_a_benchmark_imports_is_its_own() -> None:
+    assert proof.modules_of("steady_state") == {"steady_state", "apionly", "record", "standins"}
+    assert proof.modules_of("reencrypt") == {"reencrypt", "gate", "record"}
