@@ -124,7 +124,11 @@ class Beside:
         entity = AE(ae_title=title)
         for abstract in (Verification, CTImageStorage, PatientRootQueryRetrieveInformationModelFind):
             entity.add_requested_context(abstract, ExplicitVRLittleEndian)
-        return entity.associate("127.0.0.1", self.dicom, ae_title="ARCHIVE", tls_args=(context, NAME))
+        for _ in range(5):
+            association = entity.associate("127.0.0.1", self.dicom, ae_title="ARCHIVE", tls_args=(context, NAME))
+            if association.is_established or association.is_rejected:
+                break  # else pynetdicom saw the connection's end before it read the rejection that came first
+        return association
 
 
 def rejected(association: Association) -> tuple[int, int, int] | None:

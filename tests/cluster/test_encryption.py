@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from pacs_operator.probes.canary import PATIENT
+from tests.storage.volume import PART10
 
 from .support import STATE, TESTBED, WORK, Cluster, Modality, folder_of, new_study, run, until
 
@@ -28,7 +29,7 @@ def test_no_image_lies_in_clear_and_no_key_lies_on_a_disk(archive: Cluster) -> N
     assert keys and all(len(key) == 32 for key in keys)
     assert run("findmnt", "-no", "FSTYPE", "--target", ring).strip() == "tmpfs"
     for path, content in contents.items():
-        assert b"DICM" not in content, path
+        assert PART10 not in content, path
         assert not [name for name in PATIENTS if name in content], path
         assert not [key for key in keys if key in content or key.hex().encode() in content], path
     everything = archive.kubectl("get", "secrets,configmaps,events,pacsarchives", "-A", "-o", "yaml")

@@ -4,6 +4,8 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+from tests.storage.volume import PART10
+
 from .support import ON_CALL, Cluster, Modality, folder_of, new_study, run, until
 
 ZONE = "radiology-archive"
@@ -48,7 +50,7 @@ def test_a_differing_duplicate_is_held_until_a_person_decides(archive: Cluster, 
     until("the status says so", lambda: told(archive) == "Quarantined", 90, every=5)
 
     for path, content in contents(folder).items():
-        assert b"DICM" not in content, path
+        assert PART10 not in content, path
         assert b"Storm^Test" not in content, path
     assert len(contents(folder)) > len(before), "the search cannot have looked at the right place"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.support import Cluster, Modality, folder_of, new_study, run, second_archive, until
+from tests.storage.volume import PART10
 
 PEER = """
 apiVersion: pacs-operator.io/v1alpha1
@@ -50,7 +51,7 @@ def test_what_lay_in_clear_is_encrypted_and_comes_back_whole(cluster: Cluster, n
 
     def in_clear() -> list[Path]:
         files = [path for path in folder_of(cluster, ZONE, "images").rglob("*") if path.is_file()]
-        return [path for path in files if b"DICM" in path.read_bytes()]
+        return [path for path in files if PART10 in path.read_bytes()]
 
     study, out = new_study(), tmp_path / "stored.json"
     until("nm1 is served", nm1.echo, 60)

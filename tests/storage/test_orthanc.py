@@ -17,7 +17,7 @@ from tests.machine import enterable
 
 from .damage import KINDS
 from .server import CANARY, attachment, encrypted, image_of, keys_of, upload, volume_of
-from .volume import Ring, holding, key, leftovers, objects
+from .volume import PART10, Ring, holding, key, leftovers, objects
 
 SUCCESS, OUT_OF_RESOURCES = 0x0000, 0xA700
 
@@ -84,11 +84,11 @@ def test_nothing_on_the_volume_is_legible(
     """Its twin: the same search finds the same object in Orthanc's own storage."""
     dataset = image_of(generate_uid())
     assert archive.store("CT1", dataset) == SUCCESS
-    assert holding(folder / "volume", b"DICM", CANARY.encode()) == set()
+    assert holding(folder / "volume", PART10, CANARY.encode()) == set()
     assert leftovers(folder / "volume" / "encrypted") == set()
     with orthanc(archive_image, reachable) as plain:
         assert plain.store("CT1", dataset) == SUCCESS
-        found = holding(reachable / "data", b"DICM", CANARY.encode())
+        found = holding(reachable / "data", PART10, CANARY.encode())
         assert [name for name in found if len(Path(name).name) == 36]
 
 
@@ -225,7 +225,7 @@ def test_beside_encrypted_images_none_is_ever_written_in_clear(
     assert before
     with pytest.raises(AssertionError, match="holds encrypted images"), orthanc(archive_image, reachable):
         pass
-    assert holding(reachable / "data", b"DICM") == set()
+    assert holding(reachable / "data", PART10) == set()
 
 
 def test_the_state_is_told_and_its_test_leaves_nothing(archive_image: Image, reachable: Path) -> None:

@@ -13,7 +13,7 @@ from pacs_operator.agent.storagekeys import MAX_RING, ring_of
 
 from .conftest import SANITIZER, Volume
 from .damage import KINDS, flip
-from .volume import CHUNK, HEADER, LINEAGE, OTHER, TAG, UUID, Ring, content, files, holding, key, leftovers
+from .volume import CHUNK, HEADER, LINEAGE, OTHER, PART10, TAG, UUID, Ring, content, files, holding, key, leftovers
 
 SIZE = 3 * CHUNK + 777
 EDGES = (0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, SIZE)
@@ -34,12 +34,12 @@ def test_an_object_comes_back_whole_and_in_parts(volume: Volume, size: int) -> N
 
 def test_nothing_of_an_object_is_on_the_volume(volume: Volume, tmp_path: Path) -> None:
     """Its twin, the same bytes written plainly, is found by the same search."""
-    data = (b"DICM" + b"CANARY^PATIENT " * 20_000)[:SIZE]
+    data = (PART10 + b"CANARY^PATIENT " * 20_000)[:SIZE]
     volume.put(UUID, data)
-    assert holding(volume.root, b"DICM", b"CANARY") == set()
+    assert holding(volume.root, PART10, b"CANARY") == set()
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "object").write_bytes(data)
-    assert holding(tmp_path / "plain", b"DICM", b"CANARY") == {"object"}
+    assert holding(tmp_path / "plain", PART10, b"CANARY") == {"object"}
     again = volume.path(UUID).read_bytes()
     volume.put(OTHER, data)
     assert volume.path(OTHER).read_bytes()[HEADER:] != again[HEADER:], "equal objects look different"

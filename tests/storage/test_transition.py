@@ -12,11 +12,11 @@ from tests.images.conftest import Image, wait_for
 from tests.images.orthanc_server import Orthanc, orthanc
 
 from .server import CANARY, attachment, encrypted, image_of, keys_of, volume_of
-from .volume import Ring, holding, leftovers, objects
+from .volume import PART10, Ring, holding, leftovers, objects
 
 SUCCESS = 0x0000
 SEALED = {"PACS_STORAGE_ROOT": "/srv/sealed"}
-IN_CLEAR = (b"DICM", CANARY.encode())
+IN_CLEAR = (PART10, CANARY.encode())
 FAST = 10**12
 
 

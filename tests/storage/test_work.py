@@ -15,7 +15,7 @@ from tests.images.conftest import wait_for
 
 from .conftest import Volume
 from .test_crash import Bench
-from .volume import CHUNK, OTHER, UUID, Ring, content, files, holding, key, leftovers, objects
+from .volume import CHUNK, OTHER, PART10, UUID, Ring, content, files, holding, key, leftovers, objects
 
 SIZES = [0, 1, CHUNK, 3 * CHUNK + 5]
 WORD = "ab" * 32
@@ -24,7 +24,7 @@ CANARY = b"Canary^Patient"
 
 
 def image_of(number: int) -> bytes:
-    return bytes(128) + b"DICM" + CANARY + content(SIZES[number % len(SIZES)], number)
+    return bytes(128) + PART10 + CANARY + content(SIZES[number % len(SIZES)], number)
 
 
 def name_of(number: int) -> str:
@@ -68,7 +68,7 @@ def test_what_lies_in_clear_is_sealed_and_then_gone(volume: Volume, images: Path
     code, told = work(volume)
     assert (code, told["kind"], told["state"], told["done"], told["left"]) == (0, "Clear", "Done", 5, 0)
     assert told["doneBytes"] == sum(len(image_of(number)) for number in range(5))
-    assert holding(images, b"DICM", CANARY) == set()
+    assert holding(images, PART10, CANARY) == set()
     for number in range(5):
         data = image_of(number)
         assert volume.get(name_of(number), 0, len(data)) == data
